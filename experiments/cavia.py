@@ -25,7 +25,10 @@ class Config(NamedTuple):
 
 PRESETS = {
   # The paper's network for mini-ImageNet; the paper does not report Omniglot.
-  "paper": Config(network=fs.Adapted(filters=128), setup=fs.Setup(task=fs.Task(meta_batch_size=4))),
+  "paper": Config(
+    network=fs.Adapted(filters=128, downsample="max_pool", pool="flatten"),
+    setup=fs.Setup(task=fs.Task(meta_batch_size=4)),
+  ),
   "cpu": Config(
     inner=fs.InnerLoop(10.0, 2, 2),
     # The network serves at most the ways that it was trained with.

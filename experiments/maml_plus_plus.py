@@ -22,18 +22,30 @@ class Config(NamedTuple):
   """Inner-loop steps in validation and test, by default as in training; further steps reuse the last learning rates."""
   multi_step_until: NotNegative = 5000
   """Training steps of the multi-step loss, in which the weights of all inner steps but the last one decay."""
-  first_order_until: NotNegative = 25000
+  first_order_until: NotNegative = 0
   """Training steps with first-order gradients, before second-order gradients."""
   tries: fs.TrySteps = fs.TrySteps()
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = fs.Setup()
 
 
+_NETWORK = fs.AdaptedHead(downsample="max_pool", pool="flatten")
+
+
+def _paper(ways: int) -> fs.Setup:
+  return fs.Setup(
+    task=fs.Task(ways=ways, queries=1, meta_batch_size=8),
+    outer=fs.Outer(schedule="cosine"),
+    training=fs.Training(50000),
+    tests=fs.Tests((f"{ways}w1s",), test_queries=1, test_tasks=600),
+  )
+
+
 PRESETS = {
-  # 150 epochs of 500 steps: 10 with the multi-step loss, 50 with first-order gradients.
-  "paper": Config(
-    setup=fs.Setup(task=fs.Task(meta_batch_size=16), outer=fs.Outer(schedule="cosine"), training=fs.Training(75000))
-  ),
+  # omniglot_maml++-omniglot_1_8_0.1_64_5_0.json of its code, and that of 20 ways: 100 epochs of 500 steps, 10 of them
+  # with the multi-step loss, none with first-order gradients; one query a class. The paper tests an ensemble of five.
+  "paper": Config(network=_NETWORK, setup=_paper(5)),
+  "paper_20way": Config(network=_NETWORK, setup=_paper(20)),
   "cpu": Config(
     inner_learning_rate=0.5,
     inner_steps=3,

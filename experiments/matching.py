@@ -39,7 +39,9 @@ def build(config: Config) -> fs.Experiment:
   variant = ("full context",) * bool(config.read_steps)
   modes = [fs.EvalMode("matching", learner, "running statistics", variant=variant)]
   compares = fs.PairScore("attention", jax.nn.softmax)
-  return fs.few_shot_experiment(config.setup, "matching", learner, modes, compares=compares)
+  return fs.few_shot_experiment(
+    config.setup, "matching", learner, modes, compares=compares, encoder=fs.name_of(*config.network)
+  )
 
 
 if __name__ == "__main__":

@@ -24,8 +24,6 @@ from metajax.experiment.evaluators.few_shot import TEST_SEED
 from metajax.experiment.finished_runs import seconds_of, set_precision_of
 from metajax.types import Batches
 
-LAKE = "omniglot"
-
 
 class Runs(NamedTuple):
   """One-shot test runs: batches, data flags, name of the split in the records, ways, number of runs, and seed."""
@@ -85,8 +83,8 @@ def main(
   given = Runs(batches, own, where, ways, runs, seed)
   with on_devices(devices):
     measured = _test(found, given, example)
-  if own.data == LAKE:
-    print("published for Lake's fixed runs: " + ", ".join(f"{k} {v:g}%" for k, v in published.ONE_SHOT_ERROR.items()))
+  if known := published.one_shot_errors(own.data):
+    print("published for Lake's fixed runs: " + ", ".join(f"{k} {v:g}%" for k, v in known.items()))
   if record:
     records.publish(records.home(main), f"one-shot-{slug(own)}", [records.flat(one) for one in measured])
 
@@ -124,7 +122,7 @@ def _test(found: list[FewShotRun], given: Runs, example) -> list[Record]:
 
 
 def _record(mode: EvalMode, score: Score, given: Runs, said: dict[str, Any]) -> Record:
-  error = published.ONE_SHOT_ERROR.get(mode.name) if given.data.data == LAKE else None
+  error = published.one_shot_error(mode.name, given.data.data)
   about = {"policy": mode.query_norm, "data": slug(given.data), "split": given.where, "ways": given.ways, "shots": 1}
   about |= {"queries": 1, "tasks": given.runs, "test_seed": given.seed, **said}
   return Record(mode.name, "one_shot_error", round(score.mean, 2), round(score.ci95, 2), mode.variant, error, about)

@@ -85,7 +85,14 @@ def build(config: Config) -> fs.Experiment:
     return fs.Candidate(f"learning rate {rate:g}", (mode(kind, rate), mode(kind, None)))
 
   choice = fs.Choice(tuple(tuple(candidate(kind, rate) for rate in sorted(rates)) for kind in kinds), config.rate_tasks)
-  return fs.few_shot_experiment(config.setup, "pmf", learner, [mode(kind, None) for kind in kinds], choice=choice)
+  return fs.few_shot_experiment(
+    config.setup,
+    "pmf",
+    learner,
+    [mode(kind, None) for kind in kinds],
+    choice=choice,
+    encoder=fs.name_of(*config.network),
+  )
 
 
 def _fine_tuned(learner: Learner, config: Config, rate: float) -> PredictFn:

@@ -58,7 +58,9 @@ def build(config: Config) -> fs.Experiment:
   else:
     compares = fs.PairScore("cosine", lambda logits: logits / SCALE)
   modes = [fs.EvalMode("prototypical", learner, "running statistics", variant=variant)]
-  return fs.few_shot_experiment(config.setup, "prototypical", learner, modes, compares=compares)
+  return fs.few_shot_experiment(
+    config.setup, "prototypical", learner, modes, compares=compares, encoder=fs.name_of(*config.network)
+  )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def build(config: Config) -> fs.Experiment:
   learner = relation(embedding, relation_module(config.filters, config.hidden, convolution=convolution))
   modes = [fs.EvalMode("relation", learner, "running statistics")]
   compares = fs.PairScore("relation score", lambda scores: scores)
-  return fs.few_shot_experiment(config.setup, "relation", learner, modes, compares=compares)
+  return fs.few_shot_experiment(
+    config.setup, "relation", learner, modes, compares=compares, encoder=fs.name_of(config.filters, "max_pool")
+  )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ from metajax.learners import reptile
 _SETUP = fs.Setup(
   task=fs.Task(shots=5, queries=5, meta_batch_size=5), outer=fs.Outer(1.0, "linear"), training=fs.Training(100000, 5000)
 )
+_PAPER = _SETUP._replace(
+  task=fs.Task(shots=5, queries=10, meta_batch_size=10), tests=fs.Tests(("5w1s",), test_queries=1, test_tasks=10000)
+)
 
 
 class Config(NamedTuple):
@@ -35,7 +38,12 @@ class Config(NamedTuple):
 
 
 PRESETS = {
-  "paper": Config(),  # 10 training shots: support and query sets are both trained on
+  # "Transductive 1-shot 5-way Omniglot" in the README of its code: 15 training shots (support and query sets are both
+  # trained on), tested with one query a class. Its code keeps Adam's second moments from task to task; here each
+  # task starts anew.
+  "paper": Config(
+    inner_steps=3, inner_batch=25, test_inner_steps=5, network=fs.AdaptedHead(pool="flatten"), setup=_PAPER
+  ),
   "cpu": Config(
     inner_learning_rate=3e-3,  # three times the paper's and twice its inner steps, for a sixteenth of its training
     inner_steps=10,

@@ -47,7 +47,13 @@ def build(config: Config) -> fs.Experiment:
   modes = [fs.EvalMode("siamese", learner, "running statistics", variant=variant)]
   compares = fs.PairScore("matching probability", jnp.exp)
   found = fs.few_shot_experiment(
-    config.setup, "siamese", learner, modes, batches=partial(_batches, config), compares=compares
+    config.setup,
+    "siamese",
+    learner,
+    modes,
+    batches=partial(_batches, config),
+    compares=compares,
+    encoder=fs.name_of(*config.network),
   )
   return found._replace(accumulate="no") if in_batch else found
 

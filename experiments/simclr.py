@@ -34,6 +34,8 @@ class Config(NamedTuple):
   """Temperature of the NT-Xent loss."""
   learned_temperature: bool = False
   """Learn the temperature, starting at 0.07."""
+  decoupled: bool = False
+  """Leave the positive pair out of the sum over negatives (DCL, arXiv:2110.06848)."""
   augmentation: Annotated[Recipe, *also("--recipe")] = "auto"
   """Augmentation of the views; auto is handwriting for characters, simclr from 64 pixels and simclr_cifar below."""
   crop_from: CropFrom = "auto"
@@ -85,16 +87,30 @@ def build(config: Config) -> rep.Experiment:
   originals = crops_originals(config.setup.data, config.crop_from)
   network, augmentation = rep.encoder_of(config.encoder), view_of(config, crop=not originals)
   head = projection_head(config.hidden, config.num_outputs, config.num_layers)
-  how: dict[str, Any] = {"temperature": "learned" if config.learned_temperature else config.temperature}
+  temperature = "learned" if config.learned_temperature else config.temperature
+  how: dict[str, Any] = {"temperature": temperature, "decoupled": config.decoupled}
   learner = simclr(network, head, augmentation, **how)
   if config.setup.training.accumulate > 1:
     learner = learner._replace(loss=simclr(_in_parts(network, config), head, augmentation, **how).loss)
   others = {"after the head": simclr(network, head, augmentation, embedding="head", **how).embed}
   drawn: dict[str, Any] = rep.from_originals(config.setup, VIEWS) if originals else {}
   found = rep.representation_experiment(
-    config.setup, "simclr", learner, network, draw=rep.views(view_of(config)), others=others, **drawn
+    config.setup,
+    "simclr",
+    learner,
+    network,
+    draw=rep.views(view_of(config)),
+    others=others,
+    variant=_variant(config),
+    **drawn,
   )
   return found._replace(accumulate="itself")
+
+
+def _variant(config: Config) -> tuple[str, ...]:
+  """What the records say beside the name."""
+  is_lars = config.setup.outer.optimizer == "lars"
+  return ("decoupled",) * config.decoupled + ("learned temperature",) * config.learned_temperature + ("LARS",) * is_lars
 
 
 def _in_parts(network: Network, config: Config) -> Network:

@@ -69,7 +69,14 @@ def build(config: Config) -> fs.Experiment:
   def batches(source, seed):
     return train_batches(source, batch_size=config.batch_size, seed=seed)
 
-  return fs.few_shot_experiment(config.setup, "supervised", modes[0].learner, modes, batches=batches)
+  return fs.few_shot_experiment(
+    config.setup,
+    "supervised",
+    modes[0].learner,
+    modes,
+    batches=batches,
+    encoder=fs.name_of(config.filters, config.downsample),
+  )
 
 
 def _predictors(config: Config) -> dict:

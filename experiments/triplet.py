@@ -49,7 +49,13 @@ def build(config: Config) -> fs.Experiment:
   ]
   compares = fs.PairScore("squared distance", lambda logits: -logits, "smallest")
   found = fs.few_shot_experiment(
-    config.setup, "triplet", learner, modes, batches=partial(_batches, config), compares=compares
+    config.setup,
+    "triplet",
+    learner,
+    modes,
+    batches=partial(_batches, config),
+    compares=compares,
+    encoder=fs.name_of(*config.network),
   )
   return found if config.negatives == "given" else found._replace(accumulate="no")
 

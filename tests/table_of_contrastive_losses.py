@@ -1,6 +1,7 @@
 """Every contrastive loss with a small batch, its slow form written from the paper, and every way to compute it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,16 @@ def slow_nt_xent(embeddings, temperature, weights, labels):
   return slow_supervised_contrastive(embeddings, temperature, weights, [i // 2 for i in range(len(embeddings))])
 
 
+def slow_decoupled(embeddings, temperature, weights, labels):
+  logits = np.divide(cosines(embeddings, embeddings), temperature)
+  rows, total = [i for i in range(len(embeddings)) if weights[i] and weights[i ^ 1]], 0
+  there = [a for a in range(len(embeddings)) if weights[a]]
+  for i in rows:
+    negatives = [a for a in there if a // 2 != i // 2]
+    total += weights[i] * (np.log(sum(np.exp(logits[i][a]) for a in negatives)) - logits[i][i ^ 1])
+  return total / sum(weights[i] for i in rows)
+
+
 def with_labels(embeddings, temperature, weights, labels, **how):
   return supervised_contrastive(embeddings, labels, temperature, weights=weights, **how)
 
@@ -83,6 +94,7 @@ LOSSES = {
   "info_nce": Case(without_labels(info_nce), slow_info_nce, 2, (7.0,)),
   "siglip": Case(without_labels(siglip), slow_siglip, 2, (7.0, -3.0)),
   "nt_xent": Case(without_labels(nt_xent), slow_nt_xent, 1, (0.2,)),
+  "nt_xent, decoupled": Case(without_labels(partial(nt_xent, decoupled=True)), slow_decoupled, 1, (0.2,)),
   "supervised_contrastive": Case(with_labels, slow_supervised_contrastive, 1, (0.2,)),
 }
 

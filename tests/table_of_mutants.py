@@ -4,6 +4,48 @@ from tests.mutants import Mutant
 
 MUTANTS = (
   Mutant(
+    "a preprocessed learner predicts from prepared images",
+    "metajax/learners/augmentation.py",
+    "support.labels), each(inputs))",
+    "support.labels), inputs)",
+    ("tests/test_augment_rows.py",),
+  ),
+  Mutant(
+    "the decoupled sum leaves the positive out",
+    "metajax/losses/contrastive/nt_xent.py",
+    "return cosines, positive, jnp.where(positive, NO_LOGIT, cosines) if decoupled else cosines",
+    "return cosines, positive, cosines",
+    ("tests/test_contrastive.py",),
+  ),
+  Mutant(
+    "SimCLR hands on whether its loss is decoupled",
+    "metajax/learners/simclr.py",
+    "decoupled=decoupled, weights=weights",
+    "weights=weights",
+    ("tests/test_simclr.py",),
+  ),
+  Mutant(
+    "the best inner loop on validation tasks is tested",
+    "experiments/families/few_shot/choice.py",
+    "best = max(group",
+    "best = min(group",
+    ("tests/test_choice.py",),
+  ),
+  Mutant(
+    "the inner loop of a test is chosen on validation tasks of its ways",
+    "metajax/experiment/evaluators/few_shot.py",
+    "modes = self.modes_for(trained.states, test)",
+    "modes = self.modes_for(trained.states, next(iter(tests)))",
+    ("tests/test_choice.py",),
+  ),
+  Mutant(
+    "a published figure is that of the query norm",
+    "metajax/experiment/published.py",
+    "ENTRIES[1:] if key in one",
+    'ENTRIES[1:] if key in one and key != "policy"',
+    ("tests/test_own_experiment.py", "tests/test_published.py"),
+  ),
+  Mutant(
     "two views of an image have keys of their own",
     "metajax/learners/simclr.py",
     "zip(jax.random.split(key), crops, strict=True)",
@@ -320,9 +362,9 @@ MUTANTS = (
   ),
   Mutant(
     "published figures are those of the papers",
-    "experiments/families/published.py",
-    '"linear_probe", "cifar10"): 90.7',
-    '"linear_probe", "cifar10"): 50.7',
+    "experiments/published.json",
+    '"linear_probe", "value": 90.7',
+    '"linear_probe", "value": 50.7',
     ("tests/test_published.py",),
   ),
   Mutant(

@@ -3,12 +3,15 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from table_of_learners import episodes
 
 from experiments import anil, cavia, imaml, maml, maml_plus_plus, meta_sgd, proto_maml, reptile
 from experiments.families import few_shot as fs
 from experiments.families.few_shot import choice
 from metajax import learners as factories
 from metajax.evaluate import mean_and_ci
+from metajax.experiment import PIXELS, EvalMode, FewShot
+from metajax.experiment.types import Trained
 from metajax.train import TrainState
 
 SMALL = fs.AdaptedHead(head="repeated", filters=4)
@@ -73,6 +76,24 @@ def test_each_setting_has_validation_tasks_of_its_ways_and_shots():
     assert support.labels.shape[1:] == (ways * shots, ways) and query.labels.shape[1:] == (ways * 3, ways)
     other = next(tests.tests()[ways, shots]())
     assert not np.array_equal(support.inputs, other.support.inputs)
+
+
+def test_each_setting_is_tested_with_what_was_chosen_for_it():
+  asked, mode = [], EvalMode("own", PIXELS.learner)
+
+  def tasks(ways):
+    return lambda start=0, shard=(0, 1): iter([episodes(0, (2, 2, 1), ways=ways, shots=1, queries=2, tasks=2)])
+
+  def choose(states, validation):
+    asked.append(validation)
+    return (mode._replace(said=(("chosen_for", validation),)),)
+
+  tests = {(ways, 1): tasks(ways) for ways in (2, 3)}
+  tester = FewShot((mode,), lambda: tests, num_tasks=2, choose=choose, validation=lambda setting: setting)
+  state = TrainState(*[()] * len(TrainState._fields))._replace(step=np.zeros((), int))
+  written = tester(Trained([state], mode.learner, 1.0, 1, 1, 0, 0.0, []))
+  assert asked == [(2, 1), (3, 1)]
+  assert [one.about["chosen_for"] for one in written if one.learner == "own"] == asked
 
 
 def test_nothing_is_chosen_without_flags_that_ask_for_it():

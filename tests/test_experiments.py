@@ -219,6 +219,8 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
   ]
   assert [(r["learner"], r["policy"], r["ways"]) for r in found] == [(*way, 5) for way in expected]
   assert all(r["chosen_step"] in (1, 2) and r["test_seed"] == 2 for r in found if r["learner"] != "pixels")
+  said = ("encoder", "image_size", "features", "params")
+  assert all(r[key] for r in found[:-1] for key in said) and not set(said) & set(found[-1])
   leads = [r["points_ahead_of_pixels"] - (r["value"] - found[-1]["value"]) for r in found[:-1]]
   assert leads == pytest.approx([0.0] * len(leads), abs=0.02) and {r["chance"] for r in found} == {20.0}
   ahead = out.split("in points, paired by task: mean ± 95% CI over tasks\n")[1]
@@ -422,13 +424,14 @@ def test_records_of_other_settings_are_kept_and_those_of_the_same_replaced(monke
   (tmp_path / "figure.png").write_bytes(b"")
   keys = ("queries", "tasks", "shots", "steps", "train_seconds")
   common = dict.fromkeys(keys, 1) | dict.fromkeys(("data", "split", "policy"), "some") | {"seed": 0, "seeds": 1}
-  for ways, value in ((3, 10), (4, 20), (3, 30)):
-    about = common | {"ways": ways}
+  rows = ((3, 10, {}), (4, 20, {}), (3, 30, {"encoder": "a"}), (3, 40, {"encoder": "b"}), (3, 50, {"encoder": "a"}))
+  for ways, value, more in rows:  # a row that says its encoder replaces one that does not
+    about = common | {"ways": ways} | more
     published = [records.flat(Record("some", "accuracy", value, 0.5, published=1, about=about))]
     records.publish(records.home(None), "some", published, tmp_path / "figure.png")
   found = json.loads((tmp_path / "experiments" / "results" / "some.json").read_text())
-  assert [(r["ways"], r["value"]) for r in found] == [(4, 20), (3, 30)]
-  assert "30 ± 0.5" in (tmp_path / "experiments" / "README.md").read_text()
+  assert [(r["ways"], r["value"]) for r in found] == [(4, 20), (3, 40), (3, 50)]
+  assert "40 ± 0.5" in (tmp_path / "experiments" / "README.md").read_text()
 
 
 def test_an_output_that_cannot_be_written_is_found_before_training(command, monkeypatch, tmp_path):

@@ -78,6 +78,7 @@ CONTRASTIVE = {
   "info_nce, second": lambda x, weights, how: info_nce(Y, x, 7.0, weights=weights, implementation=how),
   "siglip": lambda x, weights, how: siglip(x, Y, 7.0, -2.0, weights=weights, implementation=how),
   "nt_xent": lambda x, weights, how: nt_xent(x, 0.2, weights=weights, implementation=how),
+  "nt_xent, decoupled": lambda x, weights, how: nt_xent(x, 0.2, decoupled=True, weights=weights, implementation=how),
   "supervised": lambda x, weights, how: supervised_contrastive(x, CLASSES, 0.2, weights=weights, implementation=how),
 }
 

@@ -125,6 +125,53 @@ def test_a_readme_of_ones_own_stays_and_a_results_page_is_made_anew(tmp_path):
   assert (tmp_path / "README.md").read_text() == "# My work"
 
 
+def rows_of(page):
+  """The rows of the page's only table, by column."""
+  header, _, *rows = [line for line in page.read_text().splitlines() if line.startswith("|")]
+  cells = lambda line: [cell.strip() for cell in line.strip("|").split("|")]
+  return [list(zip(cells(header), cells(row), strict=True)) for row in rows]
+
+
+def test_a_page_compares_with_published_figures_of_today_and_says_the_encoder(tmp_path):
+  """Old records, which had no figure and no encoder, are compared too."""
+  said = {"measure": "accuracy", "data": "d", "ways": 5, "shots": 1, "interval": 0.25, "published": None, "seed": 0}
+  said |= {"command": "python -m mine", "machine": "2 of 8 CPU cores", "devices": 2, "versions": {"jax": "1"}}
+  said |= {"steps": 10, "train_seconds": 90}
+  new = {
+    "encoder": "conv4-64, stride",
+    "image_size": 28,
+    "features": 64,
+    "params": 111936,
+    "trained_on": "5-way 1-shot",
+  }
+  results = [said | {"learner": "a, centered", "policy": "p", "value": 91.25} | new]
+  results += [
+    said | {"learner": "a", "policy": "q", "value": 90.0},
+    said | {"learner": "b", "policy": "p", "value": 80},
+  ]
+  figures = [{"learner": "a", "policy": "p", "measure": "accuracy", "data": "d", "ways": 5, "shots": 1, "value": 95.5}]
+  figures += [{"learner": "b", "measure": "accuracy", "value": 79}, {"learner": "b", "data": "e", "value": 1}]
+  (tmp_path / "published.json").write_text(json.dumps(figures))
+  page = build_page(tmp_path, {"mine": results})
+  wanted = {"a, centered": "95.5 (-4.2)", "a": "", "b": "79 (+1.0)"}
+  rows = rows_of(page)
+  assert {dict(row)["learner"]: dict(row)["published (gap)"] for row in rows} == wanted
+  one, old, _ = map(dict, rows)
+  assert one["5-way 1-shot"] == "91.25 ± 0.25" and one["trained"] == "1.5 min, 10 steps, 5-way 1-shot tasks"
+  assert [one[name] for name in ("encoder", "image size", "features", "params")] == [
+    "conv4-64, stride",
+    "28",
+    "64",
+    "111,936",
+  ]
+  assert old["encoder"] == old["params"] == ""
+  assert "(seed 0, 2 of 8 CPU cores, 2 devices, jax 1)" in page.read_text()
+  for odd in ({"learner": "a"}, {"value": 1}, "a", {"learner": "a", "value": "high"}):
+    (tmp_path / "published.json").write_text(json.dumps([odd]))
+    with pytest.raises(ValueError, match=r"expected figures with a learner and a value in .*published\.json', got "):
+      build_page(tmp_path, {"mine": results})
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
   """The wheel's content, as it lies where it is installed."""

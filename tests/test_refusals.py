@@ -185,6 +185,7 @@ def test_what_is_not_a_floating_array_of_the_shape_is_refused(name):
     (lambda: nt_xent(X, 0.0), "temperature to be above 0, got 0.0"),
     (lambda: nt_xent(X, -0.1), "temperature to be above 0, got -0.1"),
     (lambda: nt_xent(X, ONES), r"temperature to be a number, got float32 \[4\]"),
+    (lambda: nt_xent(X, 1.0, decoupled="yes"), "decoupled to be True or False, got 'yes'"),
     (lambda: nt_xent(X[:0], 1.0), r"at least 1 row .*\[0, 5\]"),
     (lambda: supervised_contrastive(X, LABELS, float("nan")), "temperature to be above 0, got nan"),
     (lambda: supervised_contrastive(X, np.array([0, 0, 1, -2]), 1.0), r"labels of at least -1, got -2 at \[3\]"),

@@ -26,13 +26,16 @@ def made():
   return start(learner.init, labeled(0).inputs)
 
 
-def reference(embedded, temperature, positive):
-  """Equation 1 of arXiv:2002.05709, one row at a time; `positive(i)` are the rows that a row is to be found by."""
+def reference(embedded, temperature, positive, left_out=lambda i: []):
+  """Equation 1 of arXiv:2002.05709, one row at a time; `positive(i)` are the rows that a row is to be found by.
+
+  The sum leaves out `left_out(i)`: the positive in equation 6 of arXiv:2110.06848.
+  """
   unit = [row / np.linalg.norm(row) for row in np.float64(embedded)]
   losses = []
   for i, one in enumerate(unit):
     logits = {j: one @ other / temperature for j, other in enumerate(unit) if j != i}
-    total = np.log(sum(np.exp(x) for x in logits.values()))
+    total = np.log(sum(np.exp(x) for j, x in logits.items() if j not in left_out(i)))
     losses.append(np.mean([total - logits[j] for j in positive(i)]))
   return np.mean(losses)
 
@@ -54,11 +57,13 @@ def test_the_loss_is_the_papers_on_two_views_of_each_image(made):
 
   @jax.jit
   def run(made, key):
-    return learner.loss(*made, inputs, key), embedded(made[0], views_of(key, inputs))
+    apart = simclr(encoder, head, shaken, temperature=0.3, decoupled=True).loss(*made, inputs, key)[0]
+    return learner.loss(*made, inputs, key), apart, embedded(made[0], views_of(key, inputs))
 
-  (loss, (_, metrics)), rows = run(made, jax.random.key(1))
+  (loss, (_, metrics)), apart, rows = run(made, jax.random.key(1))
   rows = np.float64(rows)
   np.testing.assert_allclose(loss, reference(rows, 0.3, lambda i: [i ^ 1]), rtol=1e-5)
+  np.testing.assert_allclose(apart, reference(rows, 0.3, lambda i: [i ^ 1], lambda i: [i ^ 1]), rtol=1e-5)
   unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
   np.testing.assert_allclose(metrics["alignment"], np.mean((unit[::2] * unit[1::2]).sum(1)), rtol=1e-5)
 

@@ -26,6 +26,7 @@ SETTING = (
   *("learner", "data", "split", "measure", "ways", "shots", "queries", "policy", "seed", "seeds"),
   *("ways_up_to", "adaptation_steps", "labels", "of"),
 )  # a new record replaces an old one with equal entries
+ENCODER = ("encoder", "image_size", "features")  # and with an equal encoder, unless the old one does not say its own
 
 
 def flat(record: Record) -> dict:
@@ -49,10 +50,11 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-  """Number and name of the accelerators, or number and architecture of the CPU cores."""
+  """Number and name of the accelerators, or number and architecture of the CPU cores that the process may use."""
   device = jax.devices()[0]
   if device.platform == "cpu":
-    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    there, used = os.cpu_count(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{f'{used} of {there}' if used != there else used} CPU cores ({platform.machine()})"
   return f"{jax.device_count()} x {device.device_kind}"
 
 
@@ -103,7 +105,7 @@ def publish(folder: Path, name: str, records: Sequence[dict], figure: Path | Non
   path = folder / "results" / f"{name}.json"
   path.parent.mkdir(parents=True, exist_ok=True)
   with alone(path.parent):  # records that another run adds at the same time are kept
-    new = {_setting(r) for r in records}
+    new = {one for r in records for one in (_setting(r), (*_setting(r)[: len(SETTING)], None, None, None))}
     write(path, [r for r in read(path) if _setting(r) not in new] + list(records))
     if figure is not None:
       write_whole(path.with_suffix(".png"), figure.read_bytes())
@@ -111,4 +113,4 @@ def publish(folder: Path, name: str, records: Sequence[dict], figure: Path | Non
 
 
 def _setting(r: dict) -> tuple:
-  return tuple(r.get(key) for key in SETTING)
+  return tuple(r.get(key) for key in (*SETTING, *ENCODER))

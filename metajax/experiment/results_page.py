@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from metajax.checks import counted
+from metajax.experiment import published
 from metajax.experiment.settings import VARIABLE, setting_name
 from metajax.experiment.terminal import encodable
 from metajax.report import ranking_figure, write_whole
@@ -36,6 +37,8 @@ _OF_REPRESENTATIONS = """## Comparison of representations
 
 The best run of each learner, and the best random encoder. Budgets and encoders differ, as the tables below show.
 """
+PUBLISHED = "published (gap)"
+ENCODER = {"encoder": "encoder", "image_size": "image size", "features": "features", "params": "params"}
 GENERATIVE = {
   "bits_per_token": "bits per token",
   "bits_per_character": "bits per character",
@@ -51,6 +54,8 @@ def build_page(folder: Path, results: Mapping[str, Sequence[dict]]) -> Path:
 
   An existing README.md that is no results page stays: the page is then `FOLDER/results/README.md`.
 
+  Published figures are those of `FOLDER/published.json`, so that one that is added there appears beside old records.
+
   Args:
     folder: Folder that holds `results`.
     results: `{name of a file: its records}`.
@@ -58,7 +63,9 @@ def build_page(folder: Path, results: Mapping[str, Sequence[dict]]) -> Path:
   Returns:
     The path of the page.
   """
-  records = [r for some in results.values() for r in some]
+  papers = published.read(folder)
+  found = [r for some in results.values() for r in some]
+  records = [r | {"published": r["published"] if (of := published.figure(papers, r)) is None else of} for r in found]
   tables = sorted({_table(r) for r in records}, key=str)
   sections = [_section([r for r in records if _table(r) == table]) for table in tables]
   words = folder / "results" / "introduction.md"
@@ -107,25 +114,39 @@ def _section(records: list[dict]) -> str:
     title = f"{tasks:,} images of {queries:,} classes and their texts, in percent"
   else:
     title = measure.replace("_", " ") + (f", {drawn(tasks, queries, variable)}" if tasks and queries else "")
+  lines = [f"## {', '.join(filter(None, (data, split))) or 'Other data'}: {title}", "", *_rows(records)]
+  runs = {f"- `{r['command']}` (seed {r['seed']}, {_machine(r)}, jax {r['versions']['jax']})": 0 for r in records}
+  return "\n".join([*lines, "", *runs, ""])
+
+
+def _machine(r: dict) -> str:
+  return r["machine"] + (f", {counted(r['devices'], 'device')}" if "devices" in r else "")
+
+
+def _rows(records: list[dict]) -> list[str]:
+  """The lines of a table."""
   settings = sorted({_column(r) for r in records})
-  names = [_heading(*setting) for setting in settings]
-  lines = [f"## {', '.join(filter(None, (data, split))) or 'Other data'}: {title}", ""]
-  lines += [_cells("learner", "query norm", *names, "trained"), _cells(*["---"] * (len(names) + 3))]
-  rows = {}
+  compared = {_column(r) for r in records if r["published"] is not None}
+  encoders = ENCODER if any("encoder" in r for r in records) else {}
+  names = [name for one in settings for name in (_heading(*one), *[PUBLISHED] * (one in compared))]
+  names = ["learner", "query norm", *encoders.values(), *names, "trained"]
+  rows, lines = {}, [_cells(*names), _cells(*["---"] * len(names))]
   for r in records:
     key = r["learner"], r.get("policy", ""), r.get("train_seconds", 0), r.get("steps", 0)
-    rows.setdefault(key, {})[_column(r)] = r
+    rows.setdefault((*key, *map(r.get, encoders)), {})[_column(r)] = r
   beside = {}  # {training: the learner that its random encoder is compared with}
-  for learner, _, *training in rows:
+  for learner, _, seconds, steps, *_ in rows:
     if learner != UNTRAINED:
-      beside.setdefault(tuple(training), learner.split(", ")[0])
-  for (learner, query_norm, seconds, steps), found in rows.items():
+      beside.setdefault((seconds, steps), learner.split(", ")[0])
+  for (learner, query_norm, seconds, steps, *encoder), found in rows.items():
     trained = f"{seconds / 60:.1f} min, {counted(steps, 'step')}" if steps and learner != UNTRAINED else "not trained"
+    trained += f", {tasks} tasks" if (tasks := next(iter(found.values())).get("trained_on")) else ""
     if learner == UNTRAINED and (seconds, steps) in beside:
       trained += f", baseline of {beside[seconds, steps]}"
-    lines.append(_cells(learner, query_norm, *(_figure(found.get(setting)) for setting in settings), trained))
-  runs = {f"- `{r['command']}` (seed {r['seed']}, {r['machine']}, jax {r['versions']['jax']})": 0 for r in records}
-  return "\n".join([*lines, "", *runs, ""])
+    figures = [cell for one in settings for cell in _figures(found.get(one), one in compared)]
+    sizes = [f"{one:,}" if isinstance(one, int) else one or "" for one in encoder]
+    lines.append(_cells(learner, query_norm, *sizes, *figures, trained))
+  return lines
 
 
 def _column(r: dict) -> tuple:
@@ -149,13 +170,14 @@ def _heading(ways: int | str, shots: int, steps: Any) -> str:
   return setting if steps < 0 else f"{setting}, {counted(steps, 'step')}" if steps else f"{setting}, no step"
 
 
-def _figure(r: dict | None) -> str:
+def _figures(r: dict | None, compared: bool) -> tuple[str, ...]:
+  """The cell of a record; in a column with published figures, that of its own and of the gap to it too."""
   if r is None:
-    return ""
-  published = "" if r["published"] is None else f" ({r['published']:g})"
+    return ("",) * (1 + compared)
   chance = f", chance {r['chance']:.2g}" if "chance" in r and not setting_name(r) else ""
   interval = "" if r["interval"] is None else f" ± {r['interval']:.2g}"
-  return f"{r['value']:.4g}{interval}{published}{chance}"
+  beside = "" if r["published"] is None else f"{r['published']:g} ({r['value'] - r['published']:+.1f})"
+  return f"{r['value']:.4g}{interval}{chance}", *[beside] * compared
 
 
 def _cells(*cells: str) -> str:

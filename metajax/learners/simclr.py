@@ -27,6 +27,7 @@ def simclr(
   augmentation: Augmentation,
   *,
   temperature: float | Literal["learned"] = 0.5,
+  decoupled: bool = False,
   embedding: Embedding = "encoder",
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
@@ -48,6 +49,7 @@ def simclr(
     augmentation: Function `(key, image) -> image`, such as `augment.image.simclr()`.
     temperature: Divisor of the cosines, above 0; "learned": a log parameter `log_scale` that starts at a temperature of
       0.07, which is held at 0.01 and above (`train.keep_params_below` bounds the parameter itself).
+    decoupled: Leave the positive out of the sum over negatives (DCL, arXiv:2110.06848), as `losses.nt_xent`.
     embedding: Output of `embed`: features of the "encoder", or unit rows after the "head".
     predictor: Few-shot predictor `embed -> predict`.
 
@@ -69,9 +71,11 @@ def simclr(
     (8, 4)
   """
 
+  checks.flag("decoupled", decoupled)
+
   def contrast(embedded, batch, temperature):
     weights = jnp.repeat(batch.labels.any(-1), 2) if isinstance(batch, Examples) else None
-    return nt_xent(embedded, temperature, weights=weights)
+    return nt_xent(embedded, temperature, decoupled=decoupled, weights=weights)
 
   return _contrastive(encoder, head, augmentation, contrast, temperature, embedding, predictor, _check_any)
 

@@ -26,6 +26,7 @@ from experiments.families.few_shot.networks import (
   adapted_encoder,
   convolution_for,
   embedding_network,
+  name_of,
   with_linear_head,
   with_start,
 )
@@ -65,6 +66,7 @@ __all__ = [
   "fewer_classes",
   "main",
   "most_ways",
+  "name_of",
   "refuse",
   "schedule",
   "under_both_norms",

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.families.few_shot.choice import Candidate, Choice, Tries, TrySteps
 from experiments.families.few_shot.config import Setup
 from experiments.families.few_shot.experiment import few_shot_experiment
-from experiments.families.few_shot.networks import Adapted, AdaptedHead, with_start
+from experiments.families.few_shot.networks import Adapted, AdaptedHead, name_of, with_start
 from metajax.adapt import identity
 from metajax.checks import counted
 from metajax.experiment import EvalMode, Experiment
@@ -99,4 +99,5 @@ def adapted_experiment(
   is_tried = tries is not None and tries != type(tries)(try_tasks=tries.try_tasks)
   choice = tried(modes, adapt, tested, tries) if is_tried else None
   trained = learner(adapt(steps, None), flags.query_norm) if trained is None else trained
-  return few_shot_experiment(setup, name, trained, modes(adapt(tested, None)), choice=choice, **other)
+  named = name_of(flags.filters, flags.downsample)
+  return few_shot_experiment(setup, name, trained, modes(adapt(tested, None)), choice=choice, encoder=named, **other)

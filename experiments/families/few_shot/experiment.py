@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import optax
@@ -48,6 +49,7 @@ def few_shot_experiment(
   batches: Draw | None = None,
   compares: figures.PairScore | None = None,
   choice: Choice | None = None,
+  encoder: str = "",
 ) -> Experiment:
   """The experiment of a learner on the tasks of a setup, evaluated at the best validation step; data load lazily.
 
@@ -59,6 +61,7 @@ def few_shot_experiment(
     optimizer: Outer optimizer; by default Adam with the setup's schedule.
     batches: `(source, seed) -> Batches` to train on; by default episodes.
     compares: Score of each query and support image to show on the run's page, if any.
+    encoder: Name of the network that embeds images, in the records.
     choice: What to test in place of `modes`, chosen after training by validation tasks of each test setting.
 
   Raises:
@@ -95,7 +98,11 @@ def few_shot_experiment(
     learner,
     published_encoder.optimizer_for(setup.start, optimizer or optax.adam(schedule(setup))),
     lambda seed: draw(parts()["train"], seed),
-    (tester._replace(trained_on_tasks=of_tasks, choose=chosen, validation=validation_at),),
+    (
+      tester._replace(
+        trained_on_tasks=of_tasks, choose=chosen, validation=validation_at, said=_said(setup, encoder, of_tasks)
+      ),
+    ),
     validate,
     "best",
     lambda folder, trained, records: figures.draw(folder, shown, trained, parts(), setup, compares, sizes().tests[0]),
@@ -105,6 +112,14 @@ def few_shot_experiment(
     deployed=deployed(modes),
     preprocessing=images_of(setup).preprocessing,
   )
+
+
+def _said(setup: Setup, encoder: str, of_tasks: bool) -> dict[str, Any]:
+  """Entries on the network and its training in the records."""
+  start, task = setup.start.encoder, setup.task
+  named = {"encoder": encoder if start is None else start.name, "image_size": images_of(setup).size}
+  tasks = f"{task.ways}-way {task.shots}-shot" if task.ways_up_to is None else f"up to {task.ways_up_to}-way"
+  return (named if named["encoder"] else {}) | ({"trained_on": tasks} if of_tasks else {})
 
 
 def images_of(setup: Setup) -> published_encoder.Images:

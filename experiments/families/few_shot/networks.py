@@ -127,6 +127,11 @@ def variant_of(flags: Images) -> tuple[str, ...]:
   return ("distorted",) * (flags.augmentation == "affine") + ("centered",) * flags.center
 
 
+def name_of(filters: int, downsample: Downsample) -> str:
+  """The name of a `conv4` in the records."""
+  return f"conv4-{filters}, {downsample.replace('_', '-')}"
+
+
 def convolution_for(tasks: int | None) -> Convolution:
   """Returns "auto" if a step loops over several tasks, else that of a network outside of loops."""
   return outside_loops() if tasks in (None, 1) else "auto"

@@ -22,6 +22,7 @@ from experiments.families.representation.evaluators import (
 )
 from metajax.data import ImageDataset, Mixture, RandomCrop, train_batches
 from metajax.experiment import Evaluator, Experiment
+from metajax.experiment.types import title_of
 from metajax.train import TrainState
 from metajax.types import Batches, Learner, Network, Preprocessing
 
@@ -77,6 +78,7 @@ def representation_experiment(
   choose: Callable[[Sequence[TrainState], ProbeSplits], Learner] | None = None,
   checked: bool = False,
   preprocessing: Preprocessing | None = None,
+  variant: tuple[str, ...] = (),
 ) -> Experiment:
   """The experiment of pretraining a learner.
 
@@ -93,6 +95,7 @@ def representation_experiment(
     choose: `(states, parts) -> Learner`: selects the features by validation images.
     checked: True if the caller has checked that images of the setup's size fit the networks.
     preprocessing: How images are resized for evaluation, for the export; by default squashed to a square.
+    variant: Distinguishes learners of one name in the records.
 
   Returns:
     The experiment, with k-NN accuracy as validation.
@@ -105,7 +108,7 @@ def representation_experiment(
     check_images(learner.init if batches is without_labels else _of_images(encoder).init, setup.data.size)
   parts, optimizer = parts or parts_of(setup), optimizer_of(setup)
   of = mixed_slug(setup.data, setup.mix)
-  recorded = f"{name} on {of}" if setup.mix else name
+  recorded = title_of(f"{name} on {of}" if setup.mix else name, variant)
   frozen = FrozenFeatures(recorded, learner, optimizer, encoder, parts, setup, others, choose)
   some = functools.cache(lambda: of_curve(parts()))
   return Experiment(

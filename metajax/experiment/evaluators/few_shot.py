@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,6 +11,7 @@ from metajax.evaluate import Score, adaptation_curve, few_shot_accuracy, mean_an
 from metajax.experiment.results_page import drawn
 from metajax.experiment.settings import Setting, entries_of, is_variable, setting_name
 from metajax.experiment.types import Record, Trained, title_of
+from metajax.pixels import images_to_float
 from metajax.predictors import nearest_centroid
 from metajax.train import TrainState
 from metajax.tree import values_of
@@ -83,6 +85,7 @@ class FewShot(NamedTuple):
     unseen: False if the classes of the tests were seen in training.
     choose: `(states, validation tasks) -> modes` to test, in place of `modes`: chosen after training.
     validation: `(ways, shots) -> Batches` of validation tasks for `choose`.
+    said: Further entries on the network and its training in the records: `encoder`, `image_size`, `trained_on`.
   """
 
   modes: tuple[EvalMode, ...]
@@ -99,11 +102,13 @@ class FewShot(NamedTuple):
   unseen: bool = True
   choose: Choose | None = None
   validation: Callable[[Setting], Batches] = no_tasks
+  said: Mapping[str, Any] = {}
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints the accuracy of each mode at each setting, and returns the records."""
     measured, tests, steps = [], self.tests(), [int(state.step) for state in trained.states]
     said = trained.said | {"test_seed": TEST_SEED, "chosen_step": steps if len(steps) > 1 else steps[0]}
+    said |= {**self.said, **_sizes(self.modes[0].learner, trained.states[0], next(iter(tests.values())))}
     for test, batches in tests.items():
       modes = self.modes_for(trained.states, test)
       scores = test_all(modes, trained.states, batches, self.num_tasks) | test_pixels(batches, self.num_tasks)
@@ -254,6 +259,13 @@ def print_scores(
   for other in others:
     difference = paired_difference(of_tasks(scores[first]), of_tasks(scores[other]))
     print(f"  {'over ' + names[other]:<{width}} {difference}")
+
+
+def _sizes(learner: Learner, trained: TrainState, tasks: Batches) -> dict[str, int]:
+  """The number of parameters of a learner, and of the features of an image."""
+  images = jax.tree.map(lambda x: x[0], images_to_float(next(tasks()).query.inputs))
+  features = jax.eval_shape(learner.embed, trained.params, trained.state, images).shape[-1]
+  return {"features": features, "params": sum(leaf.size for leaf in jax.tree.leaves(trained.params))}
 
 
 def _lead(mode: EvalMode, scores: list[Score], pixels: list[Score] | None) -> dict[str, float]:

@@ -30,6 +30,7 @@ def nt_xent(
   embeddings: Array,
   temperature: Scalar,
   *,
+  decoupled: bool = False,
   weights: Array | None = None,
   implementation: Implementation | None = None,
   block_size: int | None = None,
@@ -39,10 +40,14 @@ def nt_xent(
 
       loss = mean_i (log sum_{a != i} exp(cos(z_i, z_a) / temperature) - cos(z_i, z_pair(i)) / temperature)
 
+  Decoupled (DCL, arXiv:2110.06848), the sum leaves out `pair(i)` too, so that a view near its other view still learns
+  from the negatives; small batches gain most.
+
   Args:
     embeddings: `z`, `[2 n, d]`, of any floating type. Rows `2 i` and `2 i + 1` are the two views of an image, so that
       both are on one device.
     temperature: Temperature, above 0.
+    decoupled: Leave the other view out of the sum. A row without negatives then has weight 0.
     weights: `[2 n]`, as for `info_nce`; a row whose other view is padding has weight 0.
     implementation, block_size, axis_name: As for `info_nce`.
 
@@ -62,7 +67,8 @@ def nt_xent(
   check_rows(embeddings=embeddings)
   if len(embeddings) % 2:
     raise ValueError(f"expected two rows of each image, got {len(embeddings)} rows")
-  return _supervised(embeddings, None, temperature, weights, implementation, block_size, axis_name)
+  checks.flag("decoupled", decoupled)
+  return _supervised(embeddings, None, temperature, weights, implementation, block_size, axis_name, decoupled)
 
 
 def supervised_contrastive(
@@ -121,18 +127,17 @@ def supervised_contrastive(
   return _supervised(embeddings, labels, temperature, weights, implementation, block_size, axis_name)
 
 
-def _supervised(embeddings, labels, temperature, weights, implementation, block_size, axis_name):
+def _supervised(embeddings, labels, temperature, weights, implementation, block_size, axis_name, decoupled=False):
   weights = weights_of_rows(weights, embeddings)
   # At a higher temperature all cosines are equal to rounding, and masked logits would look like pairs.
   scale = jnp.maximum(1 / above_0("temperature", temperature, weights.dtype), LEAST_SCALE)
   check_implementation(implementation, block_size, axis_name)
   embeddings, weights = unit_or_zero(embeddings, weights), counted(weights)
-  return compute(
-    Computations(_dense, _tiled), scale, (embeddings, weights, labels), implementation, block_size, axis_name
-  )
+  both = Computations(functools.partial(_dense, decoupled), functools.partial(_tiled, decoupled))
+  return compute(both, scale, (embeddings, weights, labels), implementation, block_size, axis_name)
 
 
-def _dense(scale, rows):
+def _dense(decoupled, scale, rows):
   embeddings, weights, labels = rows
   place = jnp.arange(len(embeddings))
   labels = place // 2 if labels is None else labels
@@ -141,9 +146,10 @@ def _dense(scale, rows):
   cosines = jnp.where(others, _with_each_other(embeddings), NO_LOGIT)
   count = positive.sum(-1)
   alike = jnp.where(positive, cosines, 0).sum(-1) / jnp.maximum(count, 1)
-  largest, exponentials = add_exponentials(no_sums(embeddings), cosines, 1, scale)
+  summed = jnp.where(positive, NO_LOGIT, cosines) if decoupled else cosines
+  largest, exponentials = add_exponentials(no_sums(embeddings), summed, 1, scale)
   each = scale * (largest - alike) + jnp.log(exponentials)
-  return mean_of(jnp.where(count > 0, weights, 0), each)
+  return mean_of(jnp.where((count > 0) & (largest != NO_LOGIT), weights, 0), each)
 
 
 @jax.custom_jvp
@@ -159,25 +165,25 @@ def _(primals, tangents):
   return _with_each_other(x), product + product.T
 
 
-def _tiled(where: PairLayout, scale, rows):
-  return _to_others(where, scale, *rows)
+def _tiled(decoupled, where: PairLayout, scale, rows):
+  return _to_others(decoupled, where, scale, *rows)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _to_others(where: PairLayout, scale, embeddings, weights, labels, place):
-  return _to_others_pass(where, scale, embeddings, weights, labels, place)[0]
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _to_others(decoupled, where: PairLayout, scale, embeddings, weights, labels, place):
+  return _to_others_pass(decoupled, where, scale, embeddings, weights, labels, place)[0]
 
 
 @_to_others.defjvp
-def _(where, primals, tangents):
+def _(decoupled, where, primals, tangents):
   scale, embeddings, *_ = primals
-  loss, of_embeddings = _to_others_pass(where, *primals, gradients=True)
+  loss, of_embeddings = _to_others_pass(decoupled, where, *primals, gradients=True)
   # A logit has degree 2 in the rows and degree 1 in the scale.
   of_scale = jnp.vdot(of_embeddings, embeddings) / (2 * scale)
   return loss, mesh.psum_if_sharded(jnp.vdot(of_embeddings, tangents[1]) + of_scale * tangents[0], where)
 
 
-def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=False):
+def _to_others_pass(decoupled, where, scale, embeddings, weights, labels, place, gradients=False):
   """Returns the loss, and its gradient with respect to this device's rows."""
   here = where.axis is None  # each pair of tiles is then visited once, for both sides
   own = (embeddings, weights, labels, place)
@@ -186,7 +192,8 @@ def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=
   def pairs(own, column):
     (a, of_a, label, place), (b, of_b, labels, places) = own, column
     others = are_pairs(of_a, of_b) & (place[:, None] != places)
-    return logits_of(a, b, others), others & (label[:, None] == labels)
+    cosines, positive = logits_of(a, b, others), others & (label[:, None] == labels)
+    return cosines, positive, jnp.where(positive, NO_LOGIT, cosines) if decoupled else cosines
 
   def everyone(visit, own, columns, of_rows):
     if here:
@@ -194,18 +201,18 @@ def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=
     return mesh.all_pairs(visit, where, own, columns, of_rows, None)[0]
 
   def sums(own, column, of_rows, of_columns):
-    cosines, positive = pairs(own[:4], column[:4])
+    cosines, positive, summed = pairs(own[:4], column[:4])
 
     def add(so_far, axis):
       exponentials, alike, count = so_far
       alike += jnp.where(positive, cosines, 0).sum(axis)
-      return add_exponentials(exponentials, cosines, axis, scale), alike, count + positive.sum(axis)
+      return add_exponentials(exponentials, summed, axis, scale), alike, count + positive.sum(axis)
 
     return add(of_rows, 1), add(of_columns, 0) if here else None
 
   start = (no_sums(embeddings), jnp.zeros_like(weights), jnp.zeros_like(place))
   (largest, exponentials), alike, count = everyone(sums, own, columns, start)
-  weights = jnp.where(count > 0, weights, 0)
+  weights = jnp.where((count > 0) & (largest != NO_LOGIT), weights, 0)
   several = jnp.maximum(count, 1)
   each = scale * (largest - alike / several) + jnp.log(exponentials)
   weight = mesh.psum_if_sharded(weights.sum(), where)
@@ -214,9 +221,9 @@ def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=
     return loss, None
 
   def gradient(own, column, of_rows, of_columns):
-    cosines, positive = pairs(own[:4], column[:4])
+    _, positive, summed = pairs(own[:4], column[:4])
     (*softmax, share_row), (*other_softmax, share_column) = own[4], column[4]
-    slope = probabilities(cosines, *softmax, 1, scale) + probabilities(cosines, *other_softmax, 0, scale)
+    slope = probabilities(summed, *softmax, 1, scale) + probabilities(summed, *other_softmax, 0, scale)
     slope -= jnp.where(positive, share_row[:, None] + share_column, 0)
     return of_rows + slope @ column[0], of_columns + slope.T @ own[0] if here else None
 
