@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax import Episode, Examples, Network, Pair, gradient_steps
+from metajax import Episode, Examples, Network, Pair, gradient_steps, networks
 from metajax.compose import concat_context, linear, on_pairs, with_head, with_preprocessing, zero_init_head
 from metajax.learners import (
   anil,
+  bert,
   cavia,
   clip,
   gpt,
@@ -126,6 +127,11 @@ def written(seed, rows=16, length=6):
   random = np.random.default_rng(seed)
   tokens = random.integers(0, 12, (rows, length + 1)).astype(np.int32)
   return np.where(np.arange(length + 1) < random.integers(2, length + 2, rows)[:, None], tokens, -1)
+
+
+def adjacent(seed, rows=16):
+  """Two segments of text a row, of which some end early."""
+  return Pair(written(seed, rows, 3), written(seed + 1, rows, 2))
 
 
 def written_tasks(seed):
@@ -342,6 +348,7 @@ LEARNERS = {
     batch_norm=True,
   ),
   "gpt": Row(gpt(decoder(12, TINY, 8)), written, classifies=False, width=8, episodic=False, tasks=written_tasks),
+  "bert": without_labels(bert(networks.bert(16, TINY, 10), 16), adjacent, width=8, tasks=written_tasks),
   "image gpt": Row(
     image_gpt(decoder(5, TINY, 16), np.linspace(0, 1, 4)[:, None], 4),
     bright,
@@ -383,6 +390,7 @@ MESH_PATHS = (
 
 # Learners that differ from another of the table in a part that has tests of its own: their laws are slow.
 VARIANTS = (
+  "bert",
   "maml, embedding by its encoder",
   "maml, adam inside",
   "first-order maml",

@@ -24,6 +24,7 @@ COMMANDS = {
   "masked_autoencoder": ("--preset", "cpu", *NARROW),
   "image_gpt": ("--preset", "cpu", *NARROW, "--size", "8"),
   "gpt": ("--preset", "cpu", "--data", "glyphs", *NARROW),
+  "bert": ("--preset", "cpu", "--data", "book.txt", "--vocab-size", "300", *NARROW),
   "sinusoid": ("--meta-batch-size", "16"),
 }
 pytestmark = [
@@ -36,10 +37,12 @@ pytestmark = [
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_compiled_for_slices(monkeypatch, capsys, tmp_path, name, words):
   main = functools.partial(commands.run_command, importlib.import_module(f"experiments.{name}"))
-  given = (*COMMANDS[name], "--compile-for", *words, "--output", str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "book.txt").write_text("".join(f"Verse {i}: and so it went on.\n" for i in range(200)))
+  given = (*COMMANDS[name], "--compile-for", *words, "--output", str(tmp_path / "runs"))
   status, _, error = commands.run(monkeypatch, capsys, f"experiments.{name}", main, *given)
   assert status == 0, error
-  (folder,) = tmp_path.iterdir()
+  (folder,) = (tmp_path / "runs").iterdir()
   for record in json.loads((folder / "projection.json").read_text()):
     assert record["fits"] and record["cycles"] > 0 and record["collective_bytes"] > 0, record
     assert record["devices"] == 8 * len(words), record

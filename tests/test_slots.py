@@ -33,6 +33,7 @@ NETWORKS = {  # of a value in the place of a network, and the name of that place
   "clip": (lambda x: learners.clip(x, network), "image"),
   "clip, text": (lambda x: learners.clip(network, x), "text"),
   "gpt": (learners.gpt, "network"),
+  "bert": (lambda x: learners.bert(x, 16), "network"),
   "image_gpt": (lambda x: learners.image_gpt(x, [[0.0]]), "network"),
   "imaml": (lambda x: learners.imaml(x, optax.sgd(0.1)), "network"),
   "maml": (lambda x: learners.maml(x, adapt), "network"),
@@ -96,6 +97,7 @@ FUNCTIONS = {  # of a value in the place of a function, and the name of that pla
 def test_the_table_holds_every_learner():
   factories = {name.split(",")[0] for name in NETWORKS}
   others = {"QueryNorm", "pretext_logits", "log_prob", "longer", "next_token", "pixel_log_prob"}
+  others |= {"next_sentence_logits"}
   others |= {"with_augmentation", "preprocessed"}
   assert set(learners.__all__) - others - {"reconstruct", "sample"} <= factories
 

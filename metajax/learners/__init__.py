@@ -3,6 +3,7 @@
 from metajax.learners._adaptation import QueryNorm
 from metajax.learners.anil import anil
 from metajax.learners.augmentation import preprocessed, with_augmentation
+from metajax.learners.bert import bert, next_sentence_logits
 from metajax.learners.cavia import cavia
 from metajax.learners.clip import clip
 from metajax.learners.gpt import gpt, log_prob
@@ -28,6 +29,7 @@ from metajax.learners.triplet import triplet
 __all__ = [
   "QueryNorm",
   "anil",
+  "bert",
   "cavia",
   "clip",
   "gpt",
@@ -40,6 +42,7 @@ __all__ = [
   "masked_autoencoder",
   "matching",
   "meta_sgd",
+  "next_sentence_logits",
   "next_token",
   "pixel_log_prob",
   "preprocessed",

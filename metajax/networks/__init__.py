@@ -11,6 +11,7 @@ from metajax.networks.from_equinox import from_equinox
 from metajax.networks.from_haiku import from_haiku
 from metajax.networks.from_nnx import from_nnx
 from metajax.networks.linen.audio_conv import audio_conv
+from metajax.networks.linen.bert import bert
 from metajax.networks.linen.clip_resnet import ClipResNet, clip_resnet
 from metajax.networks.linen.clip_towers import Towers, clip_towers
 from metajax.networks.linen.conv4 import conv4, conv_blocks
@@ -37,6 +38,7 @@ __all__ = [
   "Towers",
   "VisionTransformer",
   "audio_conv",
+  "bert",
   "clip_resnet",
   "clip_towers",
   "conv4",

@@ -1,7 +1,7 @@
 """Evaluation of frozen features: linear probes, nearest neighbors and few-shot tests of several representations."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -65,35 +65,42 @@ _NOTHING = TrainState(*_UNTRAINED)  # without a key, so that the import initiali
 PIXELS_AS_FEATURES = Representation("pixels", PIXELS.learner.embed, [_NOTHING], trained=False)
 
 
+def _of_images(part: ImageDataset) -> Batches:
+  return eval_batches(part, batch_size=BATCH)
+
+
 def probe_all(
   shown: Sequence[Representation],
-  splits: Splits,
+  splits: Sequence[Any],
   about: Mapping[str, Any],
   said: Mapping[str, Any],
   published: Callable[[str, str], float | None] = lambda name, measure: None,
   unseen: bool = False,
+  *,
+  batches: Callable[[Any], Batches | Iterable[Examples]] = _of_images,
+  things: str = "images",
 ) -> list[Record]:
   """Prints the accuracy of a linear probe and of nearest neighbors on each representation, and returns the records.
 
   Args:
     shown: Representations.
-    splits: Labeled images.
+    splits: Labeled images, as `Splits`, or other things with `labels` and `classes`: training, validation and test.
     about: Entries on the data in the records.
     said: Entries on the training in the records.
     published: `(name, measure) -> published accuracy in percent, or None`.
     unseen: True if the classes were not trained on.
+    batches: `part -> batches` of a split.
+    things: What is embedded, in words.
   """
-  over = f"{len(shown[0].states)} seeds" if len(shown[0].states) > 1 else "images"
-  measured, width = [], max(len(one.title) for one in shown)
-  print(f"\naccuracy of frozen features on {len(splits.test.labels):,} images of {len(splits.test.classes)}"
+  over = f"{len(shown[0].states)} seeds" if len(shown[0].states) > 1 else things
+  measured, width, test = [], max(len(one.title) for one in shown), splits[-1]
+  print(f"\naccuracy of frozen features on {len(test.labels):,} {things} of {len(test.classes)}"
         f"{' unseen' * unseen} classes: mean ± 95% CI over {over}")  # fmt: skip
   print(f"  {'':<{width}}  {'linear probe':<15}  nearest neighbors")
   for one in shown:
     found = {measure: [] for measure in PROBES}
     for state in one.states:
-      three = [
-        embed_dataset(one.embed, state.params, state.state, eval_batches(part, batch_size=BATCH)) for part in splits
-      ]
+      three = [embed_dataset(one.embed, state.params, state.state, batches(part)) for part in splits]
       for measure, probe in PROBES.items():
         found[measure].append(probe(*three))
     scores = {measure: mean_over_seeds([probed.test for probed in some]) for measure, some in found.items()}
@@ -102,11 +109,11 @@ def probe_all(
     training = training if one.trained else {"train_seconds": 0, "steps": 0, "seed": said["seed"]}
     for measure, some in found.items():
       score, chosen = scores[measure], [probed.chosen for probed in some]
-      more = {"labelled": len(splits.train.labels), "labels": 1.0, "chosen": chosen}
+      more = {"labelled": len(splits[0].labels), "labels": 1.0, "chosen": chosen}
       value, interval = round(score.mean, 2), round(score.ci95, 2)
       figure = published(one.title, measure)
       measured.append(Record(one.name, measure, value, interval, one.variant, figure, {**about, **more, **training}))
-  print(f"  {'chance':<{width}}  {f'{100 / len(splits.test.classes):.2f}%':<15}  {100 / len(splits.test.classes):.2f}%")
+  print(f"  {'chance':<{width}}  {f'{100 / len(test.classes):.2f}%':<15}  {100 / len(test.classes):.2f}%")
   return measured
 
 
