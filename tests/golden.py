@@ -33,8 +33,8 @@ COMMANDS = (
   *("matching", "meta_sgd", "one_shot", "pretext", "proto_maml", "prototypical", "r2d2", "relation", "reptile"),
   *("reweighting", "siamese", "simclr", "sinusoid", "supervised", "triplet", "zero_shot"),
 )
-MORE = ("bert", "gpt", "image_gpt", "masked_autoencoder", "pmf", "predict", "save_encoder")  # whose flags are those of others
-MORE += ("probe", "cli.embed", "cli.export", "cli.predict", "cli.runs", "cli.score")
+MORE = ("gpt", "image_gpt", "masked_autoencoder", "pmf", "predict", "save_encoder")  # whose flags are those of others
+MORE += ("bert", "probe", "cli.embed", "cli.export", "cli.predict", "cli.runs", "cli.score")
 WIDTH = "129"  # of the terminal: the widest at which help is one column
 ENTRY = re.compile(r"^  (?=--[a-z]|\[)")
 GIVEN = re.compile(r"(--[a-z][a-z0-9-]*)(?: ((?!--).+?))?(?=, --|$)")

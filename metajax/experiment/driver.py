@@ -27,7 +27,7 @@ from metajax.mesh import host_batches, process_shard, replicate, shard_batch
 from metajax.pixels import images_to_float
 from metajax.report import read_metrics
 from metajax.train import averaged, each_seed, fit, make_train_step, restore, seeds_in_parallel
-from metajax.types import Batches
+from metajax.types import Batches, Episode
 
 Build = Callable[[Any], Experiment | Sequence[Experiment]]  # config -> Experiment
 
@@ -104,7 +104,8 @@ def run(build: Build, config: Any) -> Path:
       one, ended = part.experiment, []
       for group in _groups(part, training):
         rows, operations = begun.rows * group.seeds, functools.partial(_operations, part, begun.rows, group, training)
-        with recorded(run, group.folder, group.batches, steps, rows=rows, flops=operations) as kept:
+        unit = "tasks" if isinstance(part.example, Episode) else "examples"
+        with recorded(run, group.folder, group.batches, steps, rows=rows, unit=unit, flops=operations) as kept:
           state = fit(one.learner, one.optimizer, kept.batches, steps, **group.fit_arguments, **kept.fit_arguments)
         ended.append((group, state, kept.took()))
       trained.append(_trained(run, part, ended, begun.devices, training))

@@ -68,7 +68,14 @@ def check_parts(parts: int, rows: int):
 
 @contextlib.contextmanager
 def recorded(
-  run: Run, part: str, batches: Batches, steps: int, *, rows: int, flops: Callable[[], int] | None = None
+  run: Run,
+  part: str,
+  batches: Batches,
+  steps: int,
+  *,
+  rows: int,
+  unit: str = "tasks",
+  flops: Callable[[], int] | None = None,
 ) -> Generator[Kept, None, None]:
   """Provides `fit` with metrics, checkpoints and a trace.
 
@@ -80,6 +87,7 @@ def recorded(
     part: Subfolder of the run if it trains several learners; else "".
     batches, steps: As for `fit`.
     rows: Tasks or examples per step.
+    unit: Which of them.
     flops: Counts the operations of a step, for "mfu".
   """
   folder, flags = run.folder / part, run.flags
@@ -87,7 +95,7 @@ def recorded(
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", flags.keep))
     done = max(checkpoints.steps(), default=0)
-    show = stack.enter_context(progress(steps, rows, start=done))
+    show = stack.enter_context(progress(steps, rows, unit, start=done))
     stop = stack.enter_context(_stop_on_signals())
     stack.enter_context(_advised(run))
     wandb = [stack.enter_context(_wandb(run, part))] if "wandb" in flags.log and done < steps else []
