@@ -26,16 +26,14 @@ class Config(NamedTuple):
   setup: fs.Setup = fs.Setup()
 
 
-_PAPER = fs.Setup(task=fs.Task(queries=1), tests=fs.Tests(("5w1s",), test_queries=1))
+_PAPER = fs.Setup(task=fs.Task(queries=1), tests=fs.Tests(test_queries=1))
 PRESETS = {
   # Appendix A.1, and main.py of its code: 0.4 at 5 ways and 0.1 at 20 ways, on the loss summed over the classes. This
   # loss is a mean, so rates are as many times larger. Training and test have one query a class.
   "paper": Config(setup=_PAPER),
   "paper_20way": Config(
     inner=fs.InnerLoop(2.0, 5, 5),
-    setup=_PAPER._replace(
-      task=fs.Task(ways=20, queries=1, meta_batch_size=16), tests=fs.Tests(("20w1s",), test_queries=1)
-    ),
+    setup=_PAPER._replace(task=fs.Task(ways=20, queries=1, meta_batch_size=16)),
   ),
   "cpu": Config(network=fs.AdaptedHead(head="repeated"), setup=fs.ON_CPU._replace(training=fs.Training(11000))),
   "demo": Config(setup=fs.ON_CPU._replace(training=fs.Training(1000, 250), tests=fs.Tests())),

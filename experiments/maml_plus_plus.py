@@ -37,7 +37,7 @@ def _paper(ways: int) -> fs.Setup:
     task=fs.Task(ways=ways, queries=1, meta_batch_size=8),
     outer=fs.Outer(schedule="cosine"),
     training=fs.Training(50000),
-    tests=fs.Tests((f"{ways}w1s",), test_queries=1, test_tasks=600),
+    tests=fs.Tests(test_queries=1, test_tasks=600),
   )
 
 

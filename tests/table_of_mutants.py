@@ -335,8 +335,8 @@ MUTANTS = (
   Mutant(
     "the step is chosen on validation classes",
     "experiments/families/few_shot/experiment.py",
-    '_validation(parts()["validation"], ',
-    '_validation(parts()["test"], ',
+    '_validation(parts()["validation"], sizes',
+    '_validation(parts()["test"], sizes',
     ("tests/test_experiments.py",),
   ),
   Mutant(
@@ -1455,9 +1455,9 @@ MUTANTS = (
   ),
   Mutant(
     "the rate of fine-tuning is the best one on validation tasks",
-    "experiments/pmf.py",
-    "best = max(found, key=lambda rate: found[rate])",
-    "best = max(found)",
+    "experiments/families/few_shot/choice.py",
+    "best = max(group, key=lambda candidate: found[candidate.name])",
+    "best = group[-1]",
     ("tests/test_published_start.py::test_the_rate_of_each_stage_is_the_best_one_on_validation_tasks",),
   ),
   Mutant(

@@ -46,7 +46,7 @@ def test_adjacent_texts_of_a_subject_are_pairs_and_half_of_what_is_asked_is_of_t
   assert asked.follows.tolist() == [True] * count + [False] * count
   assert asked.score(asked.right(asked.follows)).mean == 100
   np.testing.assert_array_equal(asked.pairs.first[:count], asked.pairs.first[count:])
-  subject = {said(b): i for i, _, b in wanted if "it is" in said(b)}
+  subject = {b: i for i, _, b in wanted if "it is" in b}
   for i, b in zip(asked.about[count:], asked.pairs.second[count:], strict=True):
     assert subject.get(said(b)) != i
 

@@ -371,7 +371,7 @@ def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the
     (["--devices", "9"], r"1 to 8 devices, .*got 9"),
     (["--test", "5ways"], r"such as 5w1s, got '5ways'"),
     (["--test", "3w1s"], r"logits \[3, 3\] for labels of 3 ways, got \[3, 5\]"),
-    (["--budget", "huge"], r"--preset to be one of paper, cpu, demo, got 'huge'"),
+    (["--budget", "huge"], r"--preset to be one of paper, paper_20way, cpu, demo, got 'huge'"),
     (["--wayz", "5"], r"unknown flag '--wayz': did you mean --ways\?"),
     (["--inner-steps", "0"], r"--inner-steps to be at least 1, got 0"),
     (["--ways-up-to", "1"], r"--ways-up-to to be at least 2, got 1"),

@@ -57,4 +57,4 @@ def test_a_step_of_newton_solves_the_damped_system_and_is_differentiated_as_its_
 def test_every_choice_is_tested_and_newton_without_second_derivatives_is_refused():
   assert {*OF_OPTAX, "newton"} == set(get_args(InnerOptimizer))
   with pytest.raises(ValueError, match="--inner-optimizer newton with --gradient mixed or reverse, got first_order"):
-    InnerLoop(inner_optimizer="newton").adapt(1, "first_order")
+    InnerLoop(inner_optimizer="newton").adapt(1, gradient="first_order")

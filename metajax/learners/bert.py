@@ -1,5 +1,7 @@
 """Pre-training of text by masked tokens and the next sentence (BERT, arXiv:1810.04805)."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -28,27 +30,23 @@ def bert(
 
       minimize  mean over masked tokens of -log p(token | both segments) + cross_entropy(head(features_0), follows)
 
-  A batch is a `Pair` of integer tokens, `[n, a]` and `[n, b]`, in which the second segment of a row follows its first;
-  a row may end early in padding, -1. For half of the rows, drawn anew each step, the second segment is another row's.
-  Of `mask_rate` of the tokens, 80% are masked, 10% replaced by any token and 10% stay. Metrics hold the "bits" per
-  masked token and the "next_sentence_accuracy", 0 to 1.
+  A batch is a `Pair` of integer tokens, `[n, a]` and `[n, b]`, padded with -1 at the end; the second segment of a row
+  follows its first. For half of the rows, drawn anew each step, the second segment is another row's. Metrics hold the
+  "bits" per masked token and the "next_sentence_accuracy", 0 to 1.
 
   Args:
     network: Tokens `[n, a + b + 3]` to `Decoded`, such as `networks.bert(vocab_size)`.
-    vocab_size: Number of tokens of the network, two more than the tokenizer's: the last four are the start and the end
-      of text, padding and the mask.
+    vocab_size: Tokens of the network; the last four are the start and the end of text, padding and the mask.
     next_sentence: Whether to predict if the second segment follows.
-    mask_rate: Share of tokens to predict, from 0, for none, to below 1.
+    mask_rate: Share of tokens to predict, from 0 to below 1: 80% of them masked, 10% replaced by any, 10% as they are.
     predictor: Few-shot predictor on the embedding.
 
   Returns:
-    A Learner whose `embed` takes tokens `[n, length]` and returns the mean `[n, d]` over these of their last features,
-    each normalized to mean 0 and deviation 1.
+    A Learner whose `embed` takes tokens `[n, length]` and returns the mean `[n, d]` of their last, normalized features.
 
   Raises:
     TypeError: If `network` is not a Network, or `predictor` not a function.
-    ValueError: If nothing is predicted, or `mask_rate` is out of range; at init, if a batch is no `Pair` of tokens of
-      the vocabulary, or has fewer than two rows.
+    ValueError: If an argument is out of range; at init, if a batch is no `Pair` of two or more rows of text tokens.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -56,28 +54,12 @@ def bert(
     >>> learner = learners.bert(networks.bert(12, networks.Size(4, 1, 2)), vocab_size=12)
     >>> batch = Pair(jnp.zeros((8, 5), int), jnp.zeros((8, 4), int))
     >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), batch)
-    >>> jax.eval_shape(learner.embed, params, state, jnp.zeros((8, 5), int)).shape
+    >>> jax.eval_shape(learner.embed, params, state, batch.first).shape
     (8, 4)
   """
   check_networks(network=network)
   check_predictor(predictor)
-  checks.count("vocab_size", vocab_size, 5)
-  checks.flag("next_sentence", next_sentence)
-  checks.in_range("mask_rate", mask_rate, 0, 0.99)
-  if not next_sentence and not mask_rate:
-    raise ValueError("expected something to predict, got next_sentence=False and mask_rate=0")
-
-  def init(key, batch):
-    _check(batch, vocab_size)
-    tokens = jnp.zeros(_inputs(batch, vocab_size)[0].shape, jnp.int32)
-    params, state = network.init(key, tokens)
-    decoded = jax.eval_shape(lambda: network.apply(params, state, tokens, train=False)[0])
-    if not hasattr(decoded, "output_embedding"):
-      raise ValueError(f"expected a network that returns (Decoded, state), got {type(decoded).__name__} for Decoded")
-    if len(decoded.output_embedding) != vocab_size:
-      raise ValueError(f"expected a network of {vocab_size} tokens, got one of {len(decoded.output_embedding)}")
-    head, _ = _FOLLOWS.init(key, jnp.zeros((1, decoded.features.shape[-1])))
-    return {"network": params, "head": head}, state
+  _check_flags(vocab_size, next_sentence, mask_rate)
 
   def loss(params, state, batch, key):
     pair_key, mask_key, key = jax.random.split(key, 3)
@@ -85,13 +67,7 @@ def bert(
     pair = Pair(batch.first, jnp.where(follows[:, None], batch.second, jnp.roll(batch.second, 1, 0)))
     tokens, labels = _masked(mask_key, *_inputs(pair, vocab_size), vocab_size, mask_rate)
     decoded, state = network.apply(params["network"], state, tokens, train=True, key=key)
-    value, metrics = jnp.zeros(()), {}
-    if mask_rate:
-      value = linear_cross_entropy(decoded.features, decoded.output_embedding, labels)
-      metrics["bits"] = value / jnp.log(2)
-    if next_sentence:
-      logits, wanted = _answer(params, decoded), jax.nn.one_hot(follows.astype(jnp.int32), 2)
-      value, metrics["next_sentence_accuracy"] = value + cross_entropy(logits, wanted), accuracy(logits, wanted)
+    value, metrics = _loss(params, decoded, labels if mask_rate else None, follows if next_sentence else None)
     return value, (state, metrics)
 
   def embed(params, state, inputs):
@@ -99,7 +75,32 @@ def bert(
     decoded, _ = network.apply(params["network"], state, tokens, train=False)
     return mean_features(decoded.features, real)
 
-  return Learner(init, loss, embed, predictor(embed))
+  return Learner(partial(_init, network, vocab_size), loss, embed, predictor(embed))
+
+
+def _loss(params, decoded, labels: Array | None, follows: Array | None) -> tuple[Array, dict[str, Array]]:
+  """The sum of both cross-entropies, without those of None, and the metrics."""
+  value, metrics = jnp.zeros(()), {}
+  if labels is not None:
+    value = linear_cross_entropy(decoded.features, decoded.output_embedding, labels)
+    metrics["bits"] = value / jnp.log(2)
+  if follows is not None:
+    logits, wanted = _answer(params, decoded), jax.nn.one_hot(follows.astype(jnp.int32), 2)
+    value, metrics["next_sentence_accuracy"] = value + cross_entropy(logits, wanted), accuracy(logits, wanted)
+  return value, metrics
+
+
+def _init(network: Network, vocab_size: int, key: Key, batch: Pair):
+  _check(batch, vocab_size)
+  tokens = jnp.zeros(_inputs(batch, vocab_size)[0].shape, jnp.int32)
+  params, state = network.init(key, tokens)
+  decoded = jax.eval_shape(lambda: network.apply(params, state, tokens, train=False)[0])
+  if not hasattr(decoded, "output_embedding"):
+    raise ValueError(f"expected a network that returns (Decoded, state), got {type(decoded).__name__} for Decoded")
+  if len(decoded.output_embedding) != vocab_size:
+    raise ValueError(f"expected a network of {vocab_size} tokens, got one of {len(decoded.output_embedding)}")
+  head, _ = _FOLLOWS.init(key, jnp.zeros((1, decoded.features.shape[-1])))
+  return {"network": params, "head": head}, state
 
 
 def next_sentence_logits(network: Network, vocab_size: int) -> EmbedFn:
@@ -138,6 +139,14 @@ def _masked(key: Key, tokens: Array, real: Array, vocab_size: int, mask_rate: fl
 
 def _answer(params, decoded) -> Array:
   return _FOLLOWS.apply(params["head"], {}, decoded.features[:, 0].astype(jnp.float32), train=True)[0]
+
+
+def _check_flags(vocab_size, next_sentence, mask_rate):
+  checks.count("vocab_size", vocab_size, 5)
+  checks.flag("next_sentence", next_sentence)
+  checks.in_range("mask_rate", mask_rate, 0, 0.99)
+  if not next_sentence and not mask_rate:
+    raise ValueError("expected something to predict, got next_sentence=False and mask_rate=0")
 
 
 def _check(batch, vocab_size):

@@ -73,13 +73,13 @@ class Setup(NamedTuple):
   """Flags of every few-shot experiment, apart from those of the learner."""
 
   data: ImageData = ImageData()
-  images: Images = Images()
   task: Task = Task()
   outer: Outer = Outer()
   training: Training = TRAINING
   tests: Tests = Tests()
   run: RunFlags = RUN
   start: Start = Start()
+  images: Images = Images()
 
 
 ON_CPU = Setup(

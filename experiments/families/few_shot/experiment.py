@@ -77,18 +77,8 @@ def few_shot_experiment(
   tested = functools.cache(lambda: test_batches(parts()["test"], sizes().tests))
   draw = batches or (lambda source, seed: training_batches(setup, sizes().training, source, seed))
   tester = evaluator(setup, modes, tested, lambda: sizes().tests, lambda: parts()["test"])
+  tester = tester._replace(trained_on_tasks=of_tasks, said=_said(setup, encoder, of_tasks))
   shown = modes[0].learner
-
-  chosen = choice and choice.mapped(lambda some: _started(setup, some)).choose
-
-  def validation_at(test):
-    size = next(size for size in sizes().tests if size[:2] == test)
-    return _validation(parts()["validation"], fitted_validation(setup, parts()["validation"], size))
-
-  def check(shapes, example):
-    for some in (validation(), *tested().values()):
-      if not of_tasks:
-        check_fits_test(modes, shapes, next(some()))
 
   def validate(params, state):
     return few_shot_accuracy(shown, params, state, validation(), tests.validation_tasks).mean
@@ -98,20 +88,27 @@ def few_shot_experiment(
     learner,
     published_encoder.optimizer_for(setup.start, optimizer or optax.adam(schedule(setup))),
     lambda seed: draw(parts()["train"], seed),
-    (
-      tester._replace(
-        trained_on_tasks=of_tasks, choose=chosen, validation=validation_at, said=_said(setup, encoder, of_tasks)
-      ),
-    ),
+    (tester if choice is None else _choosing(setup, tester, choice, parts, lambda: sizes().tests),),
     validate,
     "best",
     lambda folder, trained, records: figures.draw(folder, shown, trained, parts(), setup, compares, sizes().tests[0]),
     lambda trained, records: figures.notes(parts(), seen(setup.data)),
     title=f"{name} on {slug(setup.data)}",
-    check=check,
+    check=functools.partial(_check_tests, () if of_tasks else modes, validation, tested),
     deployed=deployed(modes),
     preprocessing=images_of(setup).preprocessing,
   )
+
+
+def _choosing(setup: Setup, tester: FewShot, choice: Choice, parts: Callable, sizes: Callable) -> FewShot:
+  """The evaluator that tests what is chosen on validation tasks of the size of each test."""
+
+  def validation(test):
+    source, size = parts()["validation"], next(size for size in sizes() if size[:2] == test)
+    return _validation(source, fitted_validation(setup, source, size))
+
+  chosen = choice.mapped(lambda some: _started(setup, some))
+  return tester._replace(choose=chosen.choose, validation=validation)
 
 
 def _said(setup: Setup, encoder: str, of_tasks: bool) -> dict[str, Any]:
@@ -220,6 +217,12 @@ def _fitted(
 
 def _validation(source: ImageDataset, size: TaskSize) -> Batches:
   return tasks_of(source, *size, VALIDATION_SEED, "validation")
+
+
+def _check_tests(modes: Sequence[EvalMode], validation: Callable, tested: Callable, shapes: tuple, example: Any):
+  for some in (validation(), *tested().values()):  # raises if the data are too few
+    if modes:
+      check_fits_test(modes, shapes, next(some()))
 
 
 def check_fits_test(modes: Sequence[EvalMode], shapes: tuple, test_episodes: Episode):

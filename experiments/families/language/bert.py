@@ -25,11 +25,7 @@ def bert_experiment(
   Raises:
     ValueError, OSError: as `metajax.data.load_texts`, and if the flags are inconsistent.
   """
-  check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, ())
-  if setup.outer.optimizer != "adamw":
-    raise ValueError(f"expected --optimizer adamw for bert, got {setup.outer.optimizer!r}")
-  if not next_sentence and not mask_rate:
-    raise ValueError("expected --next-sentence or a --mask-rate above 0, got neither")
+  check_flags(setup, next_sentence, mask_rate)
   size = transformer.size, 2 * max_length + AROUND
   transformer_of(vocab_size + EXTRA, *size, **transformer.how)  # raises for inconsistent sizes
   segments = load_segments(setup.data, vocab_size, max_length)
@@ -67,3 +63,16 @@ def bert_experiment(
     title=f"bert on {slug(setup.data)}",
     accumulate="no",
   )
+
+
+def check_flags(setup: Setup, next_sentence: bool, mask_rate: float):
+  """Refuses inconsistent flags before texts are read.
+
+  Raises:
+    ValueError: naming the flag.
+  """
+  check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, ())
+  if setup.outer.optimizer != "adamw":
+    raise ValueError(f"expected --optimizer adamw for bert, got {setup.outer.optimizer!r}")
+  if not next_sentence and not mask_rate:
+    raise ValueError("expected --next-sentence or a --mask-rate above 0, got neither")

@@ -95,7 +95,7 @@ def representation_experiment(
     choose: `(states, parts) -> Learner`: selects the features by validation images.
     checked: True if the caller has checked that images of the setup's size fit the networks.
     preprocessing: How images are resized for evaluation, for the export; by default squashed to a square.
-    variant: Distinguishes learners of one name in the records.
+    variant: Distinguishes learners of a name in the records.
 
   Returns:
     The experiment, with k-NN accuracy as validation.
@@ -106,8 +106,7 @@ def representation_experiment(
   check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, setup.probing.test)
   if not checked:
     check_images(learner.init if batches is without_labels else _of_images(encoder).init, setup.data.size)
-  parts, optimizer = parts or parts_of(setup), optimizer_of(setup)
-  of = mixed_slug(setup.data, setup.mix)
+  parts, optimizer, of = parts or parts_of(setup), optimizer_of(setup), mixed_slug(setup.data, setup.mix)
   recorded = title_of(f"{name} on {of}" if setup.mix else name, variant)
   frozen = FrozenFeatures(recorded, learner, optimizer, encoder, parts, setup, others, choose)
   some = functools.cache(lambda: of_curve(parts()))
