@@ -17,7 +17,7 @@ from experiments.families.few_shot.config import Setup, settings_of
 from experiments.families.few_shot.experiment import evaluator, images_of, load_part_for
 from experiments.families.few_shot.finished import FewShotRun
 from experiments.families.few_shot.predictors import Name, with_predictor
-from experiments.families.few_shot.sizes import TaskSize, fitted_test, variable
+from experiments.families.few_shot.sizes import TaskSize, fitted, variable
 from experiments.families.few_shot.tasks import VALIDATION_SEED, tasks_of
 from experiments.families.image_flags import named_split, seen
 from metajax.data import ImageDataset
@@ -165,7 +165,7 @@ def _setup(first: Setup, data: str | None, split: str | None, tests: dict, **oth
 
 def _test_of(setup: Setup, source: ImageDataset, wanted: TaskSize, seed: int) -> Test:
   """The test of a size on the images of a test part, with fewer ways and queries if these are too few for it."""
-  size = fitted_test(setup.data, source, wanted)
+  size = fitted(setup.data, "test", source, wanted)
   setup = setup._replace(tests=setup.tests._replace(test_queries=size.queries))
   return Test(size, tasks_of(source, *size, seed), seed, setup, source)
 
@@ -180,7 +180,7 @@ def _modes(same: list[FewShotRun], found: list[FewShotRun], trained: list, test:
   if tests.choose is None:
     return _named(same, found)
   source = load_part_for(test.setup, "validation")
-  size = fitted_test(test.setup.data, source, test.size)
+  size = fitted(test.setup.data, "validation", source, test.size)
   validation = tasks_of(source, *size, VALIDATION_SEED, "validation")
   return _named(same, found, tests.modes_for(trained, test.setting, validation))
 

@@ -75,11 +75,10 @@ def build(config: Config) -> fs.Experiment:
     inner = optax.sgd(rate or config.inner_learning_rate)
     return imaml(network, inner, steps, encoder=encoder, query_norm=query_norm, **solved, **init_head)
 
-  steps = config.inner_steps, config.test_inner_steps
-
   def adapt(steps, rate):
     return steps, rate
 
+  steps = config.inner_steps, config.test_inner_steps
   optimizer = optax.adam(fs.schedule(config.setup), eps=config.adam_epsilon)
   return fs.adapted_experiment(
     config.setup, config.network, "imaml", learner, *steps, adapt, tries=config.tries, optimizer=optimizer

@@ -50,7 +50,6 @@ PRESETS = {
     inner_learning_rate=0.5,
     inner_steps=3,
     multi_step_until=500,
-    first_order_until=0,
     network=fs.AdaptedHead(head="repeated"),
     setup=fs.ON_CPU._replace(training=fs.Training(2400, 500)),
   ),

@@ -56,20 +56,17 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Reptile, a first-order method."""
   encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup)
-  inner, start = optax.adam(config.inner_learning_rate, b1=0), config.setup.start
 
-  def adapt(steps, rate):
+  def adapt(steps, rate, per_step=False):
     inner = optax.adam(rate or config.inner_learning_rate, b1=0)
-    return fs.adapted_params(start, gradient_steps(inner, steps, gradient="first_order"))
+    steps_of_inner = gradient_steps(inner, steps, gradient="first_order", per_step=per_step)
+    return fs.adapted_params(config.setup.start, steps_of_inner)
 
-  def learner(adapt, query_norm):
-    return reptile(network, adapt, query_norm=query_norm, encoder=encoder, **init_head)
+  def learner(adapt, query_norm, minibatches=None):
+    return reptile(network, adapt, minibatches=minibatches, query_norm=query_norm, encoder=encoder, **init_head)
 
-  per_step = fs.adapted_params(start, gradient_steps(inner, config.inner_steps, gradient="first_order", per_step=True))
-  minibatches = config.inner_steps, config.inner_batch
-  trained = reptile(
-    network, per_step, minibatches=minibatches, query_norm=config.network.query_norm, encoder=encoder, **init_head
-  )
+  on_minibatches = adapt(config.inner_steps, None, per_step=True)
+  trained = learner(on_minibatches, config.network.query_norm, (config.inner_steps, config.inner_batch))
   return fs.adapted_experiment(
     config.setup,
     config.network,

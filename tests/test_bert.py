@@ -9,6 +9,7 @@ from table_of_learners import TINY, adjacent
 from metajax import Pair, networks
 from metajax.learners import bert, next_sentence_logits
 from metajax.learners.bert import _inputs, _masked
+from metajax.types import Cache
 
 VOCABULARY = 16
 START, END, PADDING, MASK = 12, 13, 14, 15
@@ -109,3 +110,11 @@ def test_arguments_that_leave_nothing_to_learn_are_refused():
   decoder = networks.mlp((4,), 4)
   with pytest.raises(ValueError, match="Decoded"):
     bert(decoder, VOCABULARY).init(jax.random.key(0), adjacent(0))
+
+
+def test_a_network_in_which_tokens_attend_to_later_ones_keeps_and_takes_no_cache():
+  tokens = np.zeros((2, 5), np.int32)
+  params, state = start(network.init, tokens)
+  assert network.apply(params, state, tokens, train=False)[0].cache is None
+  with pytest.raises(ValueError, match="expected no cache for a network in which tokens attend to later ones"):
+    network.apply(params, state, tokens, Cache((), np.zeros((), np.int32)), train=False)

@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-from types import SimpleNamespace
 
 import few_programs
 import numpy as np
@@ -13,6 +12,7 @@ from test_pretraining import command  # noqa: F401  (a fixture)
 from experiments import bert
 from experiments.families.data import ImageData
 from experiments.families.language import next_sentence, segments
+from metajax.data.text.corpus import Subjects
 from metajax.experiment import driver
 from metajax.types import Pair
 
@@ -27,11 +27,13 @@ def groups(part):
   return tuple((f"{KINDS[i % 2]} of {part} {i}", f"it is {i}", *["and more"] * (i % 3 == 0)) for i in range(12))
 
 
+def given(monkeypatch, subjects):
+  monkeypatch.setattr(segments, "load_subjects", lambda name, part, **how: subjects(part))
+
+
 @pytest.fixture
 def corpus(monkeypatch):
-  captioned = lambda name, part, **how: SimpleNamespace(captions=groups(part), superclasses=[*KINDS] * 6)
-  monkeypatch.setattr(segments, "load_texts", lambda name, part, **how: groups(part))
-  monkeypatch.setattr(segments, "load_captioned", captioned)
+  given(monkeypatch, lambda part: Subjects(groups(part), (*KINDS,) * 6))
 
 
 def test_adjacent_texts_of_a_subject_are_pairs_and_half_of_what_is_asked_is_of_two_subjects(corpus, capsys):
@@ -52,15 +54,15 @@ def test_adjacent_texts_of_a_subject_are_pairs_and_half_of_what_is_asked_is_of_t
 
 
 def test_a_text_that_is_cut_is_said_and_a_long_one_is_cut_into_stretches(monkeypatch, tmp_path, capsys):
-  monkeypatch.setattr(segments, "load_texts", lambda name, part, **how: groups(part))
+  given(monkeypatch, lambda part: Subjects(groups(part)))
   found = segments.load_segments(ImageData("captions"), 270, 3)
   assert re.search(r"\d+ texts of more than 3 tokens are cut", capsys.readouterr().out)
   assert found.pairs["train"].first.shape[1] == 3
   text = "So it went on and on. " * 40
-  monkeypatch.setattr(segments, "load_texts", lambda name, part, **how: ((text,),))
+  given(monkeypatch, lambda part: Subjects(((text,),)))
   first, second = segments.load_segments(ImageData(str(tmp_path / "book.txt")), 270, 5).pairs["test"]
   np.testing.assert_array_equal(first[1:], second[:-1])
-  monkeypatch.setattr(segments, "load_texts", lambda name, part, **how: (("alone",),) * 9)
+  given(monkeypatch, lambda part: Subjects((("alone",),) * 9))
   said = r"expected two or more, of subjects with several texts .* got 0 pairs of adjacent"
   with pytest.raises(ValueError, match=said):
     segments.load_segments(ImageData("names"), 270, 5)

@@ -17,7 +17,7 @@ from metajax.experiment.precision import arithmetic
 from metajax.experiment.renamed import current
 from metajax.experiment.results_page import build_page
 from metajax.experiment.types import Record
-from metajax.mesh import is_primary_host
+from metajax.mesh import cores, is_primary_host
 from metajax.paths import alone, exists, read_json, remote
 from metajax.report import write_whole
 from metajax.version import package_version
@@ -53,7 +53,7 @@ def machine() -> str:
   """Number and name of the accelerators, or number and architecture of the CPU cores that the process may use."""
   device = jax.devices()[0]
   if device.platform == "cpu":
-    there, used = os.cpu_count(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    there, used = os.cpu_count(), cores()
     return f"{f'{used} of {there}' if used != there else used} CPU cores ({platform.machine()})"
   return f"{jax.device_count()} x {device.device_kind}"
 
@@ -105,7 +105,7 @@ def publish(folder: Path, name: str, records: Sequence[dict], figure: Path | Non
   path = folder / "results" / f"{name}.json"
   path.parent.mkdir(parents=True, exist_ok=True)
   with alone(path.parent):  # records that another run adds at the same time are kept
-    new = {one for r in records for one in (_setting(r), (*_setting(r)[: len(SETTING)], None, None, None))}
+    new = {_setting(one) for r in records for one in (r, r | dict.fromkeys(ENCODER))}
     write(path, [r for r in read(path) if _setting(r) not in new] + list(records))
     if figure is not None:
       write_whole(path.with_suffix(".png"), figure.read_bytes())

@@ -9,7 +9,7 @@ from metajax import checks
 from metajax.compose import linear
 from metajax.compose.combinators import check_networks
 from metajax.learners._checks import check_predictor
-from metajax.learners.gpt import mean_features
+from metajax.learners.gpt import decoded_shapes, mean_features
 from metajax.losses import accuracy, cross_entropy, linear_cross_entropy
 from metajax.predictors import nearest_centroid
 from metajax.types import Array, EmbedFn, Key, Learner, Network, Pair, Predictor
@@ -94,9 +94,7 @@ def _init(network: Network, vocab_size: int, key: Key, batch: Pair):
   _check(batch, vocab_size)
   tokens = jnp.zeros(_inputs(batch, vocab_size)[0].shape, jnp.int32)
   params, state = network.init(key, tokens)
-  decoded = jax.eval_shape(lambda: network.apply(params, state, tokens, train=False)[0])
-  if not hasattr(decoded, "output_embedding"):
-    raise ValueError(f"expected a network that returns (Decoded, state), got {type(decoded).__name__} for Decoded")
+  decoded = decoded_shapes(network, params, state, tokens)
   if len(decoded.output_embedding) != vocab_size:
     raise ValueError(f"expected a network of {vocab_size} tokens, got one of {len(decoded.output_embedding)}")
   head, _ = _FOLLOWS.init(key, jnp.zeros((1, decoded.features.shape[-1])))

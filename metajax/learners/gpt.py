@@ -10,7 +10,7 @@ from metajax.compose.combinators import check_networks
 from metajax.learners._checks import check_predictor
 from metajax.losses import linear_cross_entropy, linear_log_prob
 from metajax.predictors import nearest_centroid
-from metajax.types import Array, EmbedFn, Learner, Network, Predictor
+from metajax.types import Array, Decoded, EmbedFn, Learner, Network, Params, Predictor, State
 
 
 def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = nearest_centroid) -> Learner:
@@ -53,9 +53,7 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = ne
   def init(key, batch):
     _check(batch)
     params, state = network.init(key, jnp.zeros((len(batch), batch.shape[1] - 1), jnp.int32))
-    decoded = jax.eval_shape(lambda: network.apply(params, state, readable(batch[:, :-1]), train=False)[0])
-    if not hasattr(decoded, "output_embedding"):
-      raise ValueError(f"expected a network that returns (Decoded, state), got {type(decoded).__name__} for Decoded")
+    decoded = decoded_shapes(network, params, state, readable(batch[:, :-1]))
     vocab_size, known = len(decoded.output_embedding), not isinstance(batch, jax.core.Tracer)
     if known and np.max(batch) >= vocab_size:
       raise ValueError(f"expected tokens from 0 to {vocab_size - 1}, the network's vocabulary, got {np.max(batch)}")
@@ -86,6 +84,18 @@ def log_prob(network: Network) -> EmbedFn:
     return linear_log_prob(decoded.features, decoded.output_embedding, tokens[:, 1:])
 
   return log_probability
+
+
+def decoded_shapes(network: Network, params: Params, state: State, tokens: Array) -> Decoded:
+  """The shapes of what a network returns for tokens.
+
+  Raises:
+    ValueError: If it is no `Decoded`.
+  """
+  decoded = jax.eval_shape(lambda: network.apply(params, state, tokens, train=False)[0])
+  if not hasattr(decoded, "output_embedding"):
+    raise ValueError(f"expected a network that returns (Decoded, state), got {type(decoded).__name__} for Decoded")
+  return decoded
 
 
 def readable(tokens: Array) -> Array:

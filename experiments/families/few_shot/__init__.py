@@ -2,7 +2,7 @@
 
 from experiments.families.data import ImageData
 from experiments.families.encoder import Start, adapted_params, encoder_for, refuse
-from experiments.families.few_shot.adapted import adapted_experiment, under_both_norms
+from experiments.families.few_shot.adapted import adapted_experiment
 from experiments.families.few_shot.choice import Candidate, Choice, Tries, TrySteps
 from experiments.families.few_shot.config import (
   ON_CPU,
@@ -28,7 +28,6 @@ from experiments.families.few_shot.networks import (
   embedding_network,
   name_of,
   with_linear_head,
-  with_start,
 )
 from experiments.families.few_shot.sizes import fewer_classes
 from metajax.experiment import EvalMode, Experiment, Training, main
@@ -69,7 +68,5 @@ __all__ = [
   "name_of",
   "refuse",
   "schedule",
-  "under_both_norms",
   "with_linear_head",
-  "with_start",
 ]

@@ -13,6 +13,7 @@ from metajax.checks import counted
 from metajax.experiment import EvalMode, Experiment
 from metajax.types import Learner
 
+_NOTHING_TRIED = TrySteps()
 AdaptFor = Callable[[int, float | None], Any]  # (inner steps, learning rate; None for that of training) -> Adapt
 
 
@@ -39,8 +40,10 @@ def under_both_norms(
   return tuple(mode(query_norm, text) for query_norm, text in query_norms.items())
 
 
-def tried(modes: Callable[[Any], tuple[EvalMode, ...]], adapt: AdaptFor, steps: int, tries: Tries | TrySteps) -> Choice:
-  """The choice among the inner loops of some flags.
+def tried(
+  modes: Callable[[Any], tuple[EvalMode, ...]], adapt: AdaptFor, steps: int, tries: Tries | TrySteps
+) -> Choice | None:
+  """The choice among the inner loops of some flags; None if they ask for none.
 
   Args:
     modes: `adapt -> modes`.
@@ -49,6 +52,8 @@ def tried(modes: Callable[[Any], tuple[EvalMode, ...]], adapt: AdaptFor, steps: 
     tries: The flags.
   """
   rates = tries.try_inner_learning_rates if isinstance(tries, Tries) else ()
+  if not tries.try_inner_steps and not rates:
+    return None
 
   def candidate(steps, rate):
     said = (("test_inner_steps", steps), *((("test_inner_learning_rate", rate),) if rate else ()))
@@ -68,7 +73,7 @@ def adapted_experiment(
   test_steps: int | None = None,
   adapt: AdaptFor = lambda steps, rate: steps,
   *,
-  tries: Tries | TrySteps | None = None,
+  tries: Tries | TrySteps = _NOTHING_TRIED,
   curve: bool = False,
   trained: Learner | None = None,
   **other: Any,
@@ -96,8 +101,7 @@ def adapted_experiment(
   def modes(inner):
     return under_both_norms(name, learner, flags, inner, adapt if curve else None)
 
-  is_tried = tries is not None and tries != type(tries)(try_tasks=tries.try_tasks)
-  choice = tried(modes, adapt, tested, tries) if is_tried else None
+  choice = tried(modes, adapt, tested, tries)
   trained = learner(adapt(steps, None), flags.query_norm) if trained is None else trained
   named = name_of(flags.filters, flags.downsample)
   return few_shot_experiment(setup, name, trained, modes(adapt(tested, None)), choice=choice, encoder=named, **other)

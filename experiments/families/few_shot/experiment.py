@@ -18,7 +18,7 @@ from experiments.families.few_shot.sizes import (
   Sizes,
   TaskSize,
   chance,
-  fitted_validation,
+  fitted,
   numbers_of_classes,
   requested,
   sizes_for,
@@ -105,7 +105,7 @@ def _choosing(setup: Setup, tester: FewShot, choice: Choice, parts: Callable, si
 
   def validation(test):
     source, size = parts()["validation"], next(size for size in sizes() if size[:2] == test)
-    return _validation(source, fitted_validation(setup, source, size))
+    return _validation(source, fitted(setup.data, "validation", source, size, quiet=True))
 
   chosen = choice.mapped(lambda some: _started(setup, some))
   return tester._replace(choose=chosen.choose, validation=validation)

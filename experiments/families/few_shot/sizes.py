@@ -138,14 +138,9 @@ def fewer_classes(setup: Setup, source: ImageDataset, classes: int, each: int, s
   return min(there, classes), min(images, each)
 
 
-def fitted_test(flags: ImageData, source: ImageDataset, size: TaskSize) -> TaskSize:
-  """The size of test tasks, reduced and printed as by `fit` if the data are user-supplied."""
-  return fit("test", source, [size])[0] if is_user_supplied(flags) and not is_variable(size[:2]) else size
-
-
-def fitted_validation(setup: Setup, source: ImageDataset, size: TaskSize) -> TaskSize:
-  """The size of validation tasks for a test, reduced if the data are user-supplied."""
-  return fit("validation", source, [size], quiet=True)[0] if is_user_supplied(setup.data) else size
+def fitted(flags: ImageData, part: str, source: ImageDataset, size: TaskSize, quiet: bool = False) -> TaskSize:
+  """The size of the tasks of a part, reduced and printed as by `fit` if the data are user-supplied."""
+  return fit(part, source, [size], quiet=quiet)[0] if is_user_supplied(flags) and not is_variable(size[:2]) else size
 
 
 def _too_few_images(part, source, shots) -> str:

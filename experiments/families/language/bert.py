@@ -3,11 +3,10 @@
 from typing import Any
 
 from experiments.families.data import slug
-from experiments.families.language.config import Setup
+from experiments.families.language.config import Setup, check_batch_size, check_setup
 from experiments.families.language.experiment import optimizer_of
-from experiments.families.language.next_sentence import NextSentence, TextProbes, answers_of, asked, bits_of
-from experiments.families.language.segments import batches_of, load_categories, load_segments
-from experiments.families.representation.config import check
+from experiments.families.language.next_sentence import NextSentence, TextProbes, asked, bits_of
+from experiments.families.language.segments import batches_of, load_segments
 from experiments.families.transformers import Transformer
 from metajax.experiment import Evaluator, Experiment
 from metajax.learners import bert, next_sentence_logits
@@ -25,13 +24,13 @@ def bert_experiment(
   Raises:
     ValueError, OSError: as `metajax.data.load_texts`, and if the flags are inconsistent.
   """
-  check_flags(setup, next_sentence, mask_rate)
+  check_setup(setup, "bert")
+  if not next_sentence and not mask_rate:
+    raise ValueError("expected --next-sentence or a --mask-rate above 0, got neither")
   size = transformer.size, 2 * max_length + AROUND
   transformer_of(vocab_size + EXTRA, *size, **transformer.how)  # raises for inconsistent sizes
   segments = load_segments(setup.data, vocab_size, max_length)
-  if setup.outer.batch_size > len(segments.pairs["train"].first):
-    given = f"{len(segments.pairs['train'].first)} pairs, got {setup.outer.batch_size}"
-    raise ValueError(f"expected a --batch-size of at most all {given}")
+  check_batch_size(setup, len(segments.pairs["train"].first), "pairs")
   tokens = segments.tokenizer.vocab_size + EXTRA
   network = transformer_of(tokens, *size, **transformer.how)
   learner = bert(network, tokens, next_sentence=next_sentence, mask_rate=mask_rate)
@@ -41,15 +40,14 @@ def bert_experiment(
   evaluators: list[Evaluator] = [
     NextSentence("bert", variant, answer, learner.loss if mask_rate else None, segments, about)
   ]
-  if (parts := load_categories(setup.data, segments.tokenizer, max_length)) is not None:
-    evaluators.append(TextProbes("bert", variant, learner, parts, about))
+  if segments.categories is not None:
+    evaluators.append(TextProbes("bert", variant, learner, segments.categories, about))
   validation, bits = asked(segments, "validation"), bits_of(learner.loss)
-  answers = None if answer is None else answers_of(answer)
 
   def validate(params, state):
-    if answers is None:
+    if answer is None:
       return -bits(params, state, segments.pairs["validation"])
-    return validation.score(validation.right(answers(params, state, validation.pairs))).mean
+    return validation.score(validation.right(validation.answers(answer, params, state))).mean
 
   return Experiment(
     f"bert-{slug(setup.data)}",
@@ -63,16 +61,3 @@ def bert_experiment(
     title=f"bert on {slug(setup.data)}",
     accumulate="no",
   )
-
-
-def check_flags(setup: Setup, next_sentence: bool, mask_rate: float):
-  """Refuses inconsistent flags before texts are read.
-
-  Raises:
-    ValueError: naming the flag.
-  """
-  check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, ())
-  if setup.outer.optimizer != "adamw":
-    raise ValueError(f"expected --optimizer adamw for bert, got {setup.outer.optimizer!r}")
-  if not next_sentence and not mask_rate:
-    raise ValueError("expected --next-sentence or a --mask-rate above 0, got neither")

@@ -3,7 +3,7 @@
 from typing import Annotated, NamedTuple
 
 from experiments.families.data import ImageData
-from experiments.families.representation.config import TRAINING, Outer
+from experiments.families.representation.config import TRAINING, Outer, check
 from metajax.experiment import RUN, RunFlags, Training
 from metajax.experiment.bounds import Bounds
 from metajax.experiment.former_flags import also
@@ -27,3 +27,24 @@ class Setup(NamedTuple):
   outer: Outer = Outer(optimizer="adamw")
   training: Training = TRAINING
   run: RunFlags = RUN
+
+
+def check_setup(setup: Setup, name: str):
+  """Refuses inconsistent flags of a language model before texts are read.
+
+  Raises:
+    ValueError: naming the flag.
+  """
+  check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, ())
+  if setup.outer.optimizer != "adamw":
+    raise ValueError(f"expected --optimizer adamw for {name}, got {setup.outer.optimizer!r}")
+
+
+def check_batch_size(setup: Setup, number: int, things: str):
+  """Refuses a batch of more than all training rows.
+
+  Raises:
+    ValueError: naming the flag.
+  """
+  if setup.outer.batch_size > number:
+    raise ValueError(f"expected a --batch-size of at most all {number} {things}, got {setup.outer.batch_size}")

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 
 from experiments.families.data import slug
-from experiments.families.language.config import Setup, Text
+from experiments.families.language.config import Setup, Text, check_batch_size, check_setup
 from experiments.families.language.corpus import Corpus, counts, load_corpus
 from experiments.families.language.evaluators import Likelihood, bits
-from experiments.families.representation.config import check, learning_rate_of
+from experiments.families.representation.config import learning_rate_of
 from experiments.families.transformers import Sampling, Transformer
 from metajax.data import token_batches
 from metajax.evaluate import dataset_log_prob
@@ -34,14 +34,11 @@ def gpt_experiment(setup: Setup, transformer: Transformer, text: Text, sampling:
     ValueError, OSError: as `metajax.data.load_texts`, and if the flags are inconsistent.
   """
   sampling.check()
-  check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, ())
-  if setup.outer.optimizer != "adamw":
-    raise ValueError(f"expected --optimizer adamw for gpt, got {setup.outer.optimizer!r}")
+  check_setup(setup, "gpt")
   network_of(transformer, text, text.vocab_size)  # raises for inconsistent sizes
   corpus = load_corpus(setup.data, text)
   size, rows = setup.outer.batch_size, corpus.rows
-  if size > len(rows["train"]):
-    raise ValueError(f"expected a --batch-size of at most all {len(rows['train'])} rows, got {size}")
+  check_batch_size(setup, len(rows["train"]), "rows")
   network = network_of(transformer, text, corpus.tokenizer.vocab_size)
   foretell, some = functools.partial(dataset_log_prob, log_prob(network)), rows["validation"][:CURVE_ROWS]
   return Experiment(

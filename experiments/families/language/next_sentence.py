@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.families.language.segments import Segments, Texts
-from metajax.evaluate import mean_and_ci, mean_over_seeds
+from metajax.evaluate import embed_dataset, mean_and_ci, mean_over_seeds
 from metajax.experiment import Record, Trained
 from metajax.experiment.evaluators.probes import BATCH, Representation, probe_all
 from metajax.experiment.results_page import UNTRAINED
-from metajax.train import TrainState
-from metajax.types import AnyArray, Array, EmbedFn, Examples, Learner, Pair
+from metajax.train import start
+from metajax.types import AnyArray, Array, EmbedFn, Examples, Learner, Pair, Params, State
 
 MASKS = 0  # seed of the masks in tests
 WORDS = "words in common"
@@ -44,8 +45,7 @@ class NextSentence(NamedTuple):
     measured, test = [], asked(self.segments, "test")
     said = trained.said | {"seeds": len(trained.states)}
     if self.answer:
-      answers = answers_of(self.answer)
-      right = [test.right(answers(one.params, one.state, test.pairs)) for one in trained.states]
+      right = [test.right(test.answers(self.answer, one.params, one.state)) for one in trained.states]
       guessed = test.right(_words(self.segments, test.pairs))
       for name, variant, some, training in (
         (self.name, self.variant, right, said),
@@ -70,6 +70,10 @@ class Asked(NamedTuple):
   follows: np.ndarray
   about: np.ndarray
 
+  def answers(self, answer: EmbedFn, params: Params, state: State) -> np.ndarray:
+    """1 for each pair whose second segment is taken to follow, by logits `[n, 2]`."""
+    return embed_dataset(answer, params, state, _batched(self.pairs, self.follows)).inputs.argmax(-1)
+
   def right(self, answered: AnyArray) -> np.ndarray:
     """Whether each answer is right."""
     return np.asarray(answered).astype(bool) == self.follows
@@ -93,23 +97,12 @@ def asked(segments: Segments, part: str) -> Asked:
   return Asked(pairs, np.arange(len(pairs.first)) < count, np.concatenate([about, about[apart]]))
 
 
-def answers_of(answer: EmbedFn) -> Callable[[Any, Any, Pair], np.ndarray]:
-  """`(params, state, pairs) -> 1 for each pair whose second segment is taken to follow`."""
-  run = jax.jit(answer)
-
-  def answers(params, state, pairs):
-    found = [np.asarray(run(params, state, some)).argmax(-1) for some in _chunks(pairs)]
-    return np.concatenate(found)[: len(pairs.first)]
-
-  return answers
-
-
 def bits_of(loss: Callable) -> Callable[[Any, Any, Pair], float]:
   """`(params, state, pairs) -> bits per masked token`, under masks of one seed."""
   run = jax.jit(lambda params, state, some, key: loss(params, state, some, key)[1][1]["bits"])
 
   def bits(params, state, pairs):
-    some = list(_chunks(pairs))[: len(pairs.first) // BATCH or 1]  # whole chunks
+    some = [one.inputs for one in _batched(pairs, pairs.first)][: len(pairs.first) // BATCH or 1]  # of one size
     keys = jax.random.split(jax.random.key(MASKS), len(some))
     return float(np.mean([run(params, state, one, key) for one, key in zip(some, keys, strict=True)]))
 
@@ -135,8 +128,7 @@ class TextProbes(NamedTuple):
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints the table, and returns the records."""
     of_texts = self.parts[0].tokens[:2]
-    start = jax.jit(self.learner.init)(jax.random.key(trained.seed), Pair(of_texts, of_texts))
-    nothing = TrainState(*start, *trained.states[0][2:])
+    nothing = start(self.learner, optax.identity(), Pair(of_texts, of_texts), trained.seed)
     words = lambda params, state, tokens: jax.vmap(_bag)(jnp.asarray(tokens))
     shown = [
       Representation(self.name, self.learner.embed, trained.states, self.variant),
@@ -148,12 +140,17 @@ class TextProbes(NamedTuple):
 
 
 def _labeled(part: Texts) -> Iterator[Examples]:
-  for first in range(0, len(part.labels), BATCH):
-    yield Examples(part.tokens[first : first + BATCH], part.labels[first : first + BATCH])
+  return _batched(part.tokens, part.labels)
+
+
+def _batched(inputs: Any, labels: np.ndarray) -> Iterator[Examples]:
+  for first in range(0, len(labels), BATCH):
+    rows = slice(first, first + BATCH)
+    yield Examples(jax.tree.map(lambda x: x[rows], inputs), labels[rows])  # noqa: B023
 
 
 def _bag(tokens: Array) -> Array:
-  """The mean of random vectors of a text's tokens: what its words alone tell, in as many numbers as a network has."""
+  """The sum of random vectors of a text's tokens: what its words alone tell."""
   vectors = jax.vmap(lambda token: jax.random.normal(jax.random.fold_in(jax.random.key(0), token), (WIDTH,)))(tokens)
   return jnp.where(tokens[:, None] >= 0, vectors, 0).sum(0)
 
@@ -168,10 +165,3 @@ def _words(segments: Segments, pairs: Pair) -> np.ndarray:
 
 def _in_common(pairs: Pair) -> np.ndarray:
   return np.array([len(set(a[a >= 0]) & set(b[b >= 0])) for a, b in zip(*pairs, strict=True)])
-
-
-def _chunks(pairs: Pair) -> Iterator[Pair]:
-  """Chunks of one size; the last one repeats the last pair."""
-  for first in range(0, len(pairs.first), BATCH):
-    rows = np.minimum(np.arange(first, first + BATCH), len(pairs.first) - 1)
-    yield Pair(pairs.first[rows], pairs.second[rows])

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,13 @@ from metajax.types import Batches
 
 SHARES = (0.8, 0.1, 0.1)  # of a file's characters, or of names: train, validation, test
 SMALLEST = 8  # side of the images, which are not used
+
+
+class Subjects(NamedTuple):
+  """The texts of each subject, and the superclass of each; none where the corpus has none."""
+
+  texts: tuple[tuple[str, ...], ...]
+  superclasses: tuple[str, ...] = ()
 
 
 def load_texts(
@@ -48,23 +56,30 @@ def load_texts(
     ValueError: if a file is not UTF-8 (the message names the first bad byte), or it or a part of it is empty; otherwise
       as for `load_captioned`.
   """
+  return load_subjects(name, split, data_dir=data_dir, download=download, seed=seed).texts
+
+
+def load_subjects(
+  name: AnyPath, split: str = "train", *, data_dir: AnyPath | None = None, download: bool = False, seed: int = 0
+) -> Subjects:
+  """`load_texts`, with the superclass of each subject."""
   checks.choice("split", split, PARTS)
   name = checked_name(name, buckets=True)
   check_how(split, SMALLEST, seed, data_dir)
   checks.flag("download", download)
   if is_text_file(name):
-    return ((_part_of_file(name, PARTS.index(split)),),)
+    return Subjects(((_part_of_file(name, PARTS.index(split)),),))
   if name == "glyphs":
     names = sorted({text for texts in glyphs("all").captions for text in texts})
     order, ends = np.random.default_rng(seed).permutation(len(names)), _ends(len(names))
     part = PARTS.index(split)
-    return tuple((names[i],) for i in sorted(order[ends[part] : ends[part + 1]]))
+    return Subjects(tuple((names[i],) for i in sorted(order[ends[part] : ends[part + 1]])))
   if os.path.isfile(name) and not name.endswith((".csv", ".jsonl")) and not is_shards(name):
     raise ValueError(f"expected a text file, whose name ends with .txt, or captions in a .csv or .jsonl, got {name!r}")
   found = load_captioned(name, split, size=SMALLEST, data_dir=data_dir, download=download, seed=seed)
   if isinstance(found, ImageTexts):
-    return tuple((text,) for text in found.texts(np.arange(len(found.images))) if text)
-  return found.captions
+    return Subjects(tuple((text,) for text in found.texts(np.arange(len(found.images))) if text))
+  return Subjects(found.captions, tuple(found.superclasses))
 
 
 def token_rows(tokenizer: Tokenizer, texts: Sequence[str], max_length: int, *, start: bool = True) -> np.ndarray:
@@ -110,10 +125,15 @@ def rows_of_texts(
     numbers += [number] * len(own)
   if not rows:
     raise ValueError(f"expected a text of at least 2 tokens, got {len(texts)} texts, all shorter")
-  found = np.full((len(rows), max_length + 1), -1, np.int32)
-  for row, tokens in zip(found, rows, strict=True):
-    row[: len(tokens)] = tokens
-  return found, np.array(numbers, np.int32)
+  return padded_rows(rows, max_length + 1), np.array(numbers, np.int32)
+
+
+def padded_rows(ids: Sequence[Sequence[int]], width: int) -> np.ndarray:
+  """The first tokens of each row, int32 `[rows, width]`, padded with -1."""
+  found = np.full((len(ids), width), -1, np.int32)
+  for row, tokens in zip(found, ids, strict=True):
+    row[: len(tokens)] = tokens[:width]
+  return found
 
 
 def token_batches(rows: np.ndarray, *, batch_size: int, seed: int = 0) -> Batches:

@@ -1,14 +1,13 @@
 """The bidirectional text transformer (BERT, arXiv:1810.04805)."""
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from metajax.networks.linen.decoder import Decoder
 from metajax.networks.linen.from_linen import from_linen
 from metajax.networks.linen.layers import Remat, check_remat
-from metajax.networks.linen.reading import read
-from metajax.networks.linen.transformer import VIT, Details, Size, check_size, norm
-from metajax.types import Decoded, Network
+from metajax.networks.linen.transformer import VIT, Details, Size, check_size
+from metajax.types import Network
 
 BASE = Size(768, 12, 12)
 
@@ -59,20 +58,4 @@ def bert(
   if vocab_size < 5 or max_length < 3:
     given = f"got {vocab_size} and {max_length}"
     raise ValueError(f"expected a vocabulary of at least 5 tokens and a length of at least 3, {given}")
-  return from_linen(_Bert(vocab_size, size, max_length, dropout, dtype, details, remat, scan))
-
-
-class _Bert(nn.Module):
-  vocab_size: int
-  size: Size
-  max_length: int
-  dropout: float
-  dtype: DTypeLike
-  details: Details
-  remat: Remat
-  scan: bool
-
-  @nn.compact
-  def __call__(self, tokens, *, train):
-    states, output_embedding, _ = read(self, tokens, train, causal=False)
-    return Decoded(norm(self, "norm")(states[-1]), output_embedding, tuple(states))
+  return from_linen(Decoder(vocab_size, size, max_length, dropout, dtype, details, remat, scan, causal=False))

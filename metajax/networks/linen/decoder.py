@@ -55,10 +55,12 @@ def decoder(
     raise ValueError(
       f"expected a vocabulary of at least 2 and a length of at least 1, got {vocab_size} and {max_length}"
     )
-  return from_linen(_Decoder(vocab_size, size, max_length, dropout, dtype, details, remat, scan))
+  return from_linen(Decoder(vocab_size, size, max_length, dropout, dtype, details, remat, scan))
 
 
-class _Decoder(nn.Module):
+class Decoder(nn.Module):
+  """A transformer with tied embeddings of tokens; one that is not causal keeps no cache."""
+
   vocab_size: int
   size: Size
   max_length: int
@@ -67,8 +69,11 @@ class _Decoder(nn.Module):
   details: Details
   remat: Remat
   scan: bool
+  causal: bool = True
 
   @nn.compact
   def __call__(self, tokens, cache=None, *, train):
-    states, output_embedding, cache = read(self, tokens, train, cache)
-    return Decoded(norm(self, "norm")(states[-1]), output_embedding, tuple(states), cache)
+    if cache is not None and not self.causal:
+      raise ValueError("expected no cache for a network in which tokens attend to later ones, got one")
+    states, output_embedding, cache = read(self, tokens, train, cache, causal=self.causal)
+    return Decoded(norm(self, "norm")(states[-1]), output_embedding, tuple(states), cache if self.causal else None)
